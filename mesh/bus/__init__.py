@@ -1,0 +1,1 @@
+"""The bus: facts from one service to the groups of others."""

@@ -1,0 +1,230 @@
+"""What the Redis adapter of the bus stands on: options, one way to talk to the server, names of keys, entries."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import redis.asyncio as redis
+import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from mesh.bus.base import Message
+from mesh.errors import Unavailable
+
+INCARNATION_KEY = "bus:incarnation"
+_OUTAGE_LOG_S = 10.0
+
+Command: TypeAlias = Sequence[str | bytes | int | float]
+
+_log = structlog.stdlib.get_logger("mesh.bus")
+
+# Errors that speak of the server's state; any other answer is a defect of ours.
+_DOWN = (
+    RedisConnectionError,  # BusyLoadingError too: it reads its files
+    RedisTimeoutError,
+    BusyLoadingError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ClusterDownError,
+    MasterDownError,
+    TryAgainError,
+    OSError,
+    TimeoutError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RedisStreamsOptions:
+    """How the bus uses its server. Every process has the same `partitions` and `lease`.
+
+    Raises:
+        ValueError: a value that is not positive.
+    """
+
+    partitions: int = 4
+    """Streams of a topic: the most replicas of a group that work at the same time."""
+    max_backlog: int = 1_000_000
+    """Entries of a stream that some group has not acknowledged (or that are not trimmed yet); a publisher is refused
+    above it."""
+    deadline: float = 2.0
+    """Seconds for one exchange with the server."""
+    block: float = 1.0
+    """Seconds that a read waits for messages on the server."""
+    lease: float = 3.0
+    """Seconds until the partitions of a consumer that died go to others; renewed three times in each."""
+    trim_age: float = 10.0
+    """Seconds that an acknowledged entry is kept at least: time for every group to be made anew on a server that came
+    back empty, before the first reader trims."""
+    reconnect_cap: float = 1.0
+    """Seconds between tries to reach the server, at most."""
+    max_connections: int = 16
+    """Connections for publishing, acknowledging and leases; each subscription has one more, to read."""
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive")
+
+
+class Outage:
+    """Logs the beginning and the end of an outage, once each, and not more often than every 10 s."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._logged = False
+        self._logged_at = -_OUTAGE_LOG_S
+        self.active = False
+
+    def began(self, error: BaseException) -> None:
+        if not self.active:
+            self.active = True
+            if time.monotonic() - self._logged_at >= _OUTAGE_LOG_S:
+                self._logged = True
+                self._logged_at = time.monotonic()
+                _log.warning("unavailable", what=self._what, error=f"{type(error).__name__}: {error}")
+
+    def ended(self) -> None:
+        self.active = False
+        if self._logged:
+            self._logged = False
+            _log.info("available again", what=self._what)
+
+
+class Server:
+    """Commands with a deadline, raw answers (RESP2, bytes), and `Unavailable` for all that is the server's state.
+
+    Args:
+        url: `redis://host:port/db`, `rediss://...` or `unix:///path?db=0`.
+        connections: in the pool; with 1, a single connection that tells when it was lost.
+        deadline: seconds for one exchange.
+        outage: is told of each exchange that worked or did not.
+    """
+
+    def __init__(self, url: str, *, connections: int, deadline: float, outage: Outage) -> None:
+        self._deadline = deadline
+        self._outage = outage
+        options: dict[str, Any] = {
+            "decode_responses": False,
+            "protocol": 2,
+            "socket_timeout": deadline,
+            "socket_connect_timeout": deadline,
+            "retry": Retry(NoBackoff(), 0),  # retries are decided where it is known what a lost answer means
+            "driver_info": None,
+        }
+        if connections > 1:
+            pool = redis.BlockingConnectionPool.from_url(url, max_connections=connections, timeout=deadline, **options)
+            self._client = redis.Redis.from_pool(pool)
+        else:
+            self._client = redis.Redis.from_url(url, single_connection_client=True, **options)
+        self._client.response_callbacks.clear()
+
+    async def call(self, *command: str | bytes | int | float) -> Any:
+        """One command.
+
+        Raises:
+            Unavailable: no answer in time, or the server cannot do it now.
+            redis.exceptions.ResponseError: the server refuses the command.
+        """
+        try:
+            async with asyncio.timeout(self._deadline * 1.5):
+                answer = await cast("Any", self._client).execute_command(*command)
+        except ResponseError as error:
+            if isinstance(error, _DOWN):
+                raise self._unavailable(error) from error
+            raise
+        except (*_DOWN, AuthenticationError) as error:
+            raise self._unavailable(error) from error
+        self._outage.ended()
+        return answer
+
+    async def calls(self, commands: Sequence[Command]) -> list[Any]:
+        """Several commands in one trip, not a transaction; an answer may be a `ResponseError`.
+
+        Raises:
+            Unavailable: no answer in time, or the server cannot do one of them now.
+        """
+        if not commands:
+            return []
+        if len(commands) == 1:
+            try:
+                return [await self.call(*commands[0])]
+            except ResponseError as error:
+                return [error]
+        try:
+            async with asyncio.timeout(self._deadline * 1.5):
+                pipeline = cast("Any", self._client.pipeline(transaction=False))
+                for command in commands:
+                    pipeline.execute_command(*command)
+                answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        except (*_DOWN, AuthenticationError) as error:
+            raise self._unavailable(error) from error
+        for answer in answers:
+            if isinstance(answer, _DOWN):
+                raise self._unavailable(answer) from answer
+        self._outage.ended()
+        return answers
+
+    def _unavailable(self, error: BaseException) -> Unavailable:
+        self._outage.began(error)
+        return Unavailable("the bus is unavailable")
+
+    async def close(self) -> None:
+        try:
+            async with asyncio.timeout(self._deadline):
+                await self._client.aclose(close_connection_pool=True)
+        except (RedisError, OSError, TimeoutError) as error:
+            _log.warning("closing a connection failed", error=f"{type(error).__name__}: {error}")
+
+
+def stream_key(topic: str, partition: int) -> str:
+    """The stream of a partition."""
+    return f"bus:{{{topic}:{partition}}}"
+
+
+def dead_key(topic: str, group: str) -> str:
+    """The stream of a group's dead letters."""
+    return f"bus:{{{topic}}}:dead:{group}"
+
+
+def entry_fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """An entry's fields, from the server's flat list."""
+    return dict(zip(flat[::2], flat[1::2], strict=False))
+
+
+def to_message(topic: str, entry_id: bytes, fields: dict[bytes, bytes], attempt: int) -> Message:
+    """An entry as a message.
+
+    Raises:
+        ValueError: somebody else wrote this entry.
+    """
+    try:
+        return Message(
+            topic=topic,
+            key=fields[b"k"],
+            type=fields[b"t"].decode(),
+            payload=fields[b"p"],
+            id=entry_id.decode(),
+            event_id=fields[b"e"].decode(),
+            traceparent=fields[b"c"].decode() or None,
+            attempt=attempt,
+        )
+    except KeyError as error:
+        raise ValueError(f"entry {entry_id!r} is not a message: it has no field {error}") from error

@@ -1,0 +1,53 @@
+"""What one call carries from hop to hop: who asks, how long there is, and which trace it belongs to."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+VIEWER_KEY = "x-user-id"  # set by the edge from the verified token's subject, and by services towards each other
+TRACE_KEY = "traceparent"  # W3C Trace Context, level 1
+
+
+@dataclass(slots=True)
+class CallContext:
+    """The call in whose name code runs."""
+
+    method: str = ""
+    """Full gRPC method, `/package.Service/Method`; empty outside of a call."""
+    viewer_id: int = 0
+    """Who asks; 0 for nobody."""
+    deadline: float | None = None
+    """`time.monotonic()` at which the caller stops waiting; None when it never said."""
+    traceparent: str = ""
+    """The trace, `00-<trace id>-<span id>-<flags>`."""
+    response_metadata: list[tuple[str, str]] = field(default_factory=list)
+    """Initial metadata for the answer, such as `x-http-status`."""
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline; None when there is none."""
+        return None if self.deadline is None else self.deadline - time.monotonic()
+
+
+_NOBODY = CallContext()
+_current: ContextVar[CallContext] = ContextVar("rookery_call", default=_NOBODY)
+
+
+def current() -> CallContext:
+    """The call that this task serves; an empty one outside of calls."""
+    return _current.get()
+
+
+def enter(context: CallContext) -> None:
+    """Makes `context` current for the rest of this task (a gRPC handler's task is its own)."""
+    _current.set(context)
+
+
+def child_traceparent(parent: str) -> str:
+    """The next hop's traceparent: the same trace, a new span; a new trace when `parent` is not one."""
+    span = os.urandom(8).hex()
+    if len(parent) == 55 and parent[2] == parent[35] == parent[52] == "-":
+        return f"{parent[:36]}{span}{parent[52:]}"
+    return f"00-{os.urandom(16).hex()}-{span}-00"

@@ -1,0 +1,1 @@
+"""Database access: one module a kind of store."""

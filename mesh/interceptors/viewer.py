@@ -1,0 +1,59 @@
+"""Reads who asks, how long they wait and which trace it is, from the call's metadata."""
+
+from __future__ import annotations
+
+import time
+
+from google.protobuf.message import Message
+
+from mesh.context import TRACE_KEY, VIEWER_KEY, CallContext, current, enter
+from mesh.errors import PermissionDenied, Unauthenticated
+from mesh.interceptors.base import Answer, Context, Next, Rpc
+
+_MAX_ID = 2**63 - 1
+
+
+class Viewer:
+    """Makes the CallContext. A viewer that is no id, or given twice, is UNAUTHENTICATED: nothing guesses."""
+
+    def wrap(self, rpc: Rpc, following: Next) -> Next:
+        """See Interceptor.wrap."""
+        path = rpc.path
+
+        async def handle(request: Message, context: Context) -> Answer:
+            call = CallContext(path)
+            for key, value in context.invocation_metadata() or ():
+                if key == VIEWER_KEY:
+                    if call.viewer_id or not (isinstance(value, str) and value.isascii() and value.isdigit()):
+                        raise Unauthenticated("The request's identity cannot be read.")
+                    call.viewer_id = int(value)
+                    if not 0 < call.viewer_id <= _MAX_ID:
+                        raise Unauthenticated("The request's identity cannot be read.")
+                elif key == TRACE_KEY and isinstance(value, str):
+                    call.traceparent = value
+            left = context.time_remaining()
+            if left is not None:
+                call.deadline = time.monotonic() + left
+            enter(call)
+            answer = await following(request, context)
+            if call.response_metadata:
+                await context.send_initial_metadata(tuple(call.response_metadata))
+            return answer
+
+        return handle
+
+
+def require_viewer() -> int:
+    """The viewer's id. Raises Unauthenticated when nobody asks."""
+    viewer = current().viewer_id
+    if not viewer:
+        raise Unauthenticated("This needs an access token.")
+    return viewer
+
+
+def require_self(claimed: int) -> int:
+    """The viewer's id, which must be `claimed`. Raises PermissionDenied for anybody else's."""
+    viewer = require_viewer()
+    if claimed != viewer:
+        raise PermissionDenied("You may only do this as yourself.")
+    return viewer

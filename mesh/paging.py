@@ -1,0 +1,122 @@
+"""Cursors: opaque, authenticated, and bound to the request they were given for.
+
+A cursor is `base64url(position || tag)`: the position packed by the caller, and the first 16 bytes of a BLAKE2b MAC
+over the position and the request's binding (method, viewer, and every argument that must stay the same). So a cursor
+that was altered, made up, or taken from another person's or another query's page is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from struct import Struct
+from typing import ClassVar, Generic, TypeVar
+
+from mesh.errors import InvalidArgument, Violation
+
+R = TypeVar("R")
+_TAG = 16
+
+
+class Cursors:
+    """Makes and reads cursors under one key, which all replicas of a service share."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) < 16:
+            raise ValueError("the cursor key must have at least 16 bytes")
+        self._key = hashlib.blake2b(key, digest_size=32, person=b"rookery-cursor").digest()
+
+    def _tag(self, position: bytes, binding: str) -> bytes:
+        mac = hashlib.blake2b(key=self._key, digest_size=_TAG)
+        mac.update(len(position).to_bytes(2, "big"))
+        mac.update(position)
+        mac.update(binding.encode())
+        return mac.digest()
+
+    def seal(self, position: bytes, binding: str) -> str:
+        """The cursor for `position` (at most 128 bytes) of the request that `binding` describes."""
+        return base64.urlsafe_b64encode(position + self._tag(position, binding)).rstrip(b"=").decode()
+
+    def open(self, cursor: str, binding: str) -> bytes:
+        """The position. Raises InvalidArgument for a cursor that was not made by `seal` for this binding."""
+        try:
+            raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        except (ValueError, binascii.Error):
+            raw = b""
+        position, tag = raw[:-_TAG], raw[-_TAG:]
+        if not position or not hmac.compare_digest(tag, self._tag(position, binding)):
+            raise InvalidArgument(
+                "The pagination_token is not valid for this request.",
+                violations=[Violation("pagination_token", "is not valid for this request")],
+                reason="INVALID_CURSOR",
+            )
+        return position
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a page begins: beyond `key`, towards older or towards newer."""
+
+    key: int
+    """Key of the row next to the page; 0 for the newest end."""
+    newer: bool = False
+    """Whether the page is the one before `key`."""
+
+    _LAYOUT: ClassVar[Struct] = Struct(">?q")
+
+    def pack(self) -> bytes:
+        """Its bytes, for `Cursors.seal`."""
+        return self._LAYOUT.pack(self.newer, self.key)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Position:
+        """The position that `pack` wrote."""
+        newer, key = cls._LAYOUT.unpack(raw)
+        return cls(key, newer)
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[R]):
+    """One page, the newest row first."""
+
+    rows: list[R]
+    """The rows."""
+    next: Position | None
+    """Where the older rows begin; None at the end."""
+    previous: Position | None
+    """Where the newer rows begin; None at the newest end."""
+
+
+async def keyset_page(
+    fetch: Callable[[int, int, int], Awaitable[list[R]]], key: Callable[[R], int], position: Position, limit: int
+) -> Page[R]:
+    """Reads one page by key.
+
+    Args:
+        fetch: gives up to `limit` rows for (before, after, limit): those older than `before`, newest first, or, when
+            `after` is not 0, those newer than `after`, oldest first.
+        key: a row's key; unique, greater for newer rows.
+        position: where to begin.
+        limit: rows at most.
+    """
+    if position.newer:
+        rows = await fetch(0, position.key, limit + 1)
+        more = len(rows) > limit
+        rows = rows[:limit][::-1]
+        return Page(
+            rows,
+            Position(key(rows[-1])) if rows else Position(position.key + 1),
+            Position(key(rows[0]), newer=True) if more else None,
+        )
+    rows = await fetch(position.key, 0, limit + 1)
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return Page(
+        rows,
+        Position(key(rows[-1])) if more else None,
+        Position(key(rows[0]), newer=True) if position.key and rows else None,
+    )

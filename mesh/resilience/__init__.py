@@ -1,0 +1,1 @@
+"""What stands between a caller and a destination that may be ill."""

@@ -1,0 +1,216 @@
+"""Server bootstrap: what every service's process does besides its own work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+import structlog
+import uvloop
+from google.protobuf import message_factory
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+
+from mesh.health import Health
+from mesh.interceptors.base import Answer, Context, Handler, Interceptor, Next, Priority, Rpc
+from mesh.interceptors.deadline import Deadline
+from mesh.interceptors.errors import Errors
+from mesh.interceptors.overload import Overload
+from mesh.interceptors.telemetry import Telemetry
+from mesh.interceptors.validation import Validation
+from mesh.interceptors.viewer import Viewer
+from mesh.settings import Environment, ServerSettings, SettingError
+from mesh.tasks import Tasks
+
+_log = structlog.get_logger(__name__)
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.so_reuseport", 0),  # two servers on one port would each get half of the calls, silently
+    ("grpc.max_receive_message_length", 4 << 20),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+@dataclass(slots=True)
+class Service:
+    """One process's work, as its `app.build` puts it together."""
+
+    name: str
+    """Such as `graph`; it names logs and metrics."""
+    rpcs: Sequence[Rpc]
+    """What it answers."""
+    background: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    """Coroutines that run for as long as the service does, restarted when they fail."""
+    start: Sequence[Callable[[], Awaitable[None]]] = ()
+    """Awaited in order before the service is ready."""
+    stop: Sequence[Callable[[], Awaitable[None]]] = ()
+    """Awaited in order after the last call was answered."""
+
+
+def rpcs(
+    service: ServiceDescriptor,
+    handlers: Mapping[str, Handler],
+    *,
+    priority: Priority = Priority.NORMAL,
+    priorities: Mapping[str, Priority] | None = None,
+) -> list[Rpc]:
+    """The RPCs of one service. Raises ValueError unless `handlers` has exactly the contract's methods."""
+    if different := handlers.keys() ^ set(service.methods_by_name):
+        raise ValueError(f"{service.full_name}: handlers and contract differ: {sorted(different)}")
+    return [
+        Rpc(
+            service=service.full_name,
+            method=name,
+            request=message_factory.GetMessageClass(method.input_type),
+            handler=handlers[name],
+            priority=(priorities or {}).get(name, priority),
+        )
+        for name, method in service.methods_by_name.items()
+    ]
+
+
+def interceptors(settings: ServerSettings, registry: CollectorRegistry) -> list[Interceptor]:
+    """The one list of interceptors, the outermost first."""
+    return [
+        Errors(),  # first: whatever the others raise becomes a status
+        Telemetry(registry),  # before anything that refuses, so that refused calls are counted
+        Overload(settings.max_concurrent, registry),  # before anything that costs time
+        Viewer(),  # makes the call's context, which everything after reads
+        Deadline(),  # needs the context; covers validation and the handler
+        Validation(),  # last: a handler sees only valid requests
+    ]
+
+
+def _serialize(answer: Answer) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
+
+
+def _compose(rpc: Rpc, chain: Sequence[Interceptor]) -> Next:
+    handler = rpc.handler
+
+    async def innermost(request: Message, context: Context) -> Answer:
+        return await handler(request)
+
+    composed: Next = innermost
+    for interceptor in reversed(chain):
+        composed = interceptor.wrap(rpc, composed)
+    return composed
+
+
+class Server:
+    """A gRPC server with health, reflection and metrics, from `start` to `stop`."""
+
+    def __init__(self, service: Service, settings: ServerSettings, *, registry: CollectorRegistry = REGISTRY) -> None:
+        self._service = service
+        self._settings = settings
+        self._tasks = Tasks()
+        names = sorted({rpc.service for rpc in service.rpcs})
+        self._health = Health(names)
+        self._server = grpc.aio.server(options=_OPTIONS)
+        chain = interceptors(settings, registry)
+        for name in names:
+            methods = {
+                rpc.method: grpc.unary_unary_rpc_method_handler(
+                    _compose(rpc, chain), request_deserializer=rpc.request.FromString, response_serializer=_serialize
+                )
+                for rpc in service.rpcs
+                if rpc.service == name
+            }
+            self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
+        served = [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(served, self._server)
+        self._server.add_insecure_port(settings.listen)
+
+    async def start(self) -> None:
+        """Listens, runs the service's start, and says that it is ready."""
+        await self._health.start()
+        await self._server.start()
+        for step in self._service.start:
+            await step()
+        for name, work in self._service.background.items():
+            self._tasks.start(name, work)
+        await self._health.set_ready(True)
+        _log.info("ready", service=self._service.name, listen=self._settings.listen)
+
+    async def stop(self) -> None:
+        """Not ready; answers what is in flight (`drain_seconds` at most); stops background work; closes."""
+        await self._health.set_ready(False)
+        _log.info("draining", service=self._service.name)
+        await self._server.stop(self._settings.drain_seconds)
+        await self._tasks.stop(self._settings.drain_seconds)
+        for step in self._service.stop:
+            try:
+                async with asyncio.timeout(5):
+                    await step()
+            except Exception as error:  # noqa: BLE001 -- the others must be closed all the same
+                _log.warning("failed to close", service=self._service.name, exc_info=error)
+        _log.info("stopped", service=self._service.name)
+
+
+def configure_logs(level: str) -> None:
+    """JSON lines on standard output, from structlog and from libraries' logging alike."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    numeric = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+    structlog.configure(
+        processors=[*shared, structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(numeric),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.dict_tracebacks,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(numeric, logging.WARNING), force=True)
+
+
+async def _serve(build: Callable[[Environment], Awaitable[Service]], env: Environment) -> None:
+    settings = ServerSettings.read(env)
+    configure_logs(settings.log_level)
+    service = await build(env)
+    server = Server(service, settings)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, stopping.set)
+    metrics = None
+    if settings.metrics_listen:
+        host, _, port = settings.metrics_listen.rpartition(":")
+        metrics, _ = start_http_server(int(port), host)
+    try:
+        await server.start()
+        await stopping.wait()
+    finally:
+        await server.stop()
+    if metrics is not None:
+        metrics.shutdown()
+
+
+def main(build: Callable[[Environment], Awaitable[Service]]) -> None:
+    """Runs a service until SIGTERM. A wrong setting ends the process with status 2 and one line that names it."""
+    try:
+        uvloop.run(_serve(build, Environment.from_process()))
+    except SettingError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None

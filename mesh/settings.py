@@ -1,0 +1,78 @@
+"""Settings that every service has. Its own `settings.py` adds the others, and alone reads the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+class SettingError(ValueError):
+    """A setting is missing or makes no sense. The message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Typed access to `ROOKERY_*` variables."""
+
+    values: Mapping[str, str]
+    """Where they are read from."""
+
+    @classmethod
+    def from_process(cls) -> Environment:
+        """The environment of this process, as it is now."""
+        return cls(dict(os.environ))
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """`ROOKERY_<name>`; raises SettingError when it is missing and has no default."""
+        value = self.values.get(f"ROOKERY_{name}", "")
+        if value:
+            return value
+        if default is None:
+            raise SettingError(f"ROOKERY_{name} is not set")
+        return default
+
+    def secret(self, name: str) -> bytes:
+        """`ROOKERY_<name>`, 16 bytes at least; raises SettingError for less. The message never shows it."""
+        value = self.text(name).encode()
+        if len(value) < 16:
+            raise SettingError(f"ROOKERY_{name} must have at least 16 bytes")
+        return value
+
+    def number(self, name: str, default: int, *, least: int = 0, most: int = 2**31) -> int:
+        """`ROOKERY_<name>` as a whole number within [least, most]; raises SettingError otherwise."""
+        text = self.text(name, str(default))
+        try:
+            value = int(text)
+        except ValueError:
+            raise SettingError(f"ROOKERY_{name} is not a whole number: {text!r}") from None
+        if not least <= value <= most:
+            raise SettingError(f"ROOKERY_{name} must be within {least} and {most}, not {value}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """What `mesh.server` needs of every service."""
+
+    listen: str
+    """Where gRPC listens: `unix:///path` or `host:port`."""
+    metrics_listen: str
+    """Where Prometheus reads, `host:port`; empty for nowhere."""
+    log_level: str
+    """debug, info, warning or error."""
+    max_concurrent: int
+    """Calls served at once before the least important are refused."""
+    drain_seconds: int
+    """How long calls in flight get after SIGTERM."""
+
+    @classmethod
+    def read(cls, env: Environment) -> ServerSettings:
+        """Reads them; raises SettingError for a missing or senseless one."""
+        return cls(
+            listen=env.text("LISTEN"),
+            metrics_listen=env.text("METRICS_LISTEN", ""),
+            log_level=env.text("LOG_LEVEL", "info"),
+            max_concurrent=env.number("MAX_CONCURRENT", 512, least=1),
+            drain_seconds=env.number("DRAIN_SECONDS", 10, most=600),
+        )

@@ -1,0 +1,1 @@
+"""One folder a service; each is its own process, and none imports another."""

@@ -1,0 +1,1 @@
+"""The `fanout` service; see its README.md."""

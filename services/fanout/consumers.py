@@ -1,0 +1,52 @@
+"""What `fanout` does about events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from google.protobuf.message import Message
+from rookery.events.v1.fanout_events_pb2 import FanoutBatchPlanned
+from rookery.events.v1.graph_events_pb2 import ReachCrossed, UserFollowed, UserUnfollowed
+from rookery.events.v1.tweet_events_pb2 import TweetCreated, TweetDeleted
+
+from mesh.bus.base import Bus, Subscription
+from mesh.bus.dispatch import On, dispatch, dispatch_batch
+from services.fanout.delivery import TOPIC, Delivery
+from views.entry import Entry
+
+GROUPS = {"tweets": "fanout", "social": "fanout-relations", TOPIC: "fanout-writers"}
+"""The consumer group of each topic that `fanout` reads."""
+_AGGREGATE_S = 0.1  # product.md: follow bursts are aggregated for 100 ms
+
+
+def subscriptions(bus: Bus, delivery: Delivery) -> list[Subscription]:
+    """Everything that `fanout` reads from the bus."""
+
+    async def created(event: TweetCreated) -> None:
+        await delivery.spread(Entry(event.tweet_id, event.author_id, event.in_reply_to_user_id), remove=False)
+
+    async def deleted(event: TweetDeleted) -> None:
+        await delivery.spread(Entry(event.tweet_id, event.author_id, event.in_reply_to_user_id), remove=True)
+
+    async def related(events: Sequence[Message]) -> None:
+        loop = asyncio.get_running_loop()
+        ready = loop.time() + _AGGREGATE_S
+        await delivery.relate(
+            (event.follower_id, event.followee_id)
+            for event in events
+            if isinstance(event, UserFollowed | UserUnfollowed)
+        )
+        crossed = {event.user_id: event for event in events if isinstance(event, ReachCrossed)}
+        for event in crossed.values():
+            await delivery.cross(event.user_id, pulled=event.pulled)
+        # The first follow is handled at once; those of the next 100 ms come together in the next batch.
+        await asyncio.sleep(max(0.0, ready - loop.time()))
+
+    return [
+        bus.subscribe(GROUPS["tweets"], ["tweets"], dispatch(On(TweetCreated, created), On(TweetDeleted, deleted))),
+        bus.subscribe_batch(
+            GROUPS["social"], ["social"], dispatch_batch([UserFollowed, UserUnfollowed, ReachCrossed], related)
+        ),
+        bus.subscribe(GROUPS[TOPIC], [TOPIC], dispatch(On(FanoutBatchPlanned, delivery.write))),
+    ]

@@ -1,0 +1,31 @@
+"""Settings of `fanout`; the only reader of its environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mesh.settings import Environment
+
+
+@dataclass(frozen=True, slots=True)
+class FanoutSettings:
+    """What `fanout` needs besides mesh.settings.ServerSettings."""
+
+    cache_url: str
+    """The cache store."""
+    bus_url: str
+    """The bus."""
+    graph_target: str
+    """gRPC target of `graph`."""
+    tweet_target: str
+    """gRPC target of `tweet`."""
+
+    @classmethod
+    def read(cls, env: Environment) -> FanoutSettings:
+        """Reads them; raises SettingError for a missing or senseless one."""
+        return cls(
+            cache_url=env.text("CACHE_URL"),
+            bus_url=env.text("BUS_URL"),
+            graph_target=env.text("GRAPH_TARGET"),
+            tweet_target=env.text("TWEET_TARGET"),
+        )

@@ -1,0 +1,1 @@
+"""The `graph` service; see its README.md."""

@@ -1,0 +1,90 @@
+"""Composition root of `graph`."""
+
+from __future__ import annotations
+
+from rookery.graph.v1 import graph_mesh_pb2, graph_service_pb2
+from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
+from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
+
+from mesh.bus.redis_streams import RedisStreamsBus
+from mesh.cache.sets import GuardedSets
+from mesh.cache.store import CacheStore
+from mesh.client import ClientMetrics, Destination
+from mesh.db.leases import SqlLeases
+from mesh.db.sql import Database
+from mesh.ids import LeasedIds
+from mesh.interceptors.base import Priority
+from mesh.outbox import Outbox
+from mesh.paging import Cursors
+from mesh.server import Service, rpcs
+from mesh.settings import Environment
+from services.graph.consumers import subscriptions
+from services.graph.domain import SETS, Line
+from services.graph.readmodel import ReadModel
+from services.graph.rpc.batch_get_relation import BatchGetRelation
+from services.graph.rpc.follow import Follow
+from services.graph.rpc.get_following import GetFollowing
+from services.graph.rpc.list_active_followers import ListActiveFollowers
+from services.graph.rpc.list_people import ListFollowers, ListFollowing
+from services.graph.rpc.mark_active import MarkActive
+from services.graph.rpc.settle_reach import SettleReach
+from services.graph.rpc.unfollow import Unfollow
+from services.graph.settings import GraphSettings
+from services.graph.store.sql import SqlGraphStore
+from views.present import Views
+from views.remote import remote_tweets, remote_users
+
+
+async def build(env: Environment) -> Service:
+    """The service, put together from its settings."""
+    settings = GraphSettings.read(env)
+    db = await Database.open(settings.database_url)
+    cache = CacheStore(settings.cache_url)
+    bus = RedisStreamsBus(settings.bus_url)
+    outbox = Outbox(db, bus, "graph")
+    metrics = ClientMetrics.create()
+    user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)
+    tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)
+    store = SqlGraphStore(db, outbox, Line(settings.celebrity_followers))
+    readmodel = ReadModel(store, GuardedSets(cache, SETS))
+    views = Views(tweets=remote_tweets(cache, tweet), users=remote_users(cache, user))
+    ids = LeasedIds(SqlLeases(db))
+    cursors = Cursors(settings.cursor_key)
+    consumers = subscriptions(bus, readmodel)
+    public = rpcs(
+        graph_service_pb2.DESCRIPTOR.services_by_name["GraphService"],
+        {
+            "Follow": Follow(store, ids, views.users, readmodel),
+            "Unfollow": Unfollow(store, readmodel),
+            "ListFollowers": ListFollowers(store, views, cursors),
+            "ListFollowing": ListFollowing(store, views, cursors),
+        },
+        priorities={"Follow": Priority.CRITICAL, "Unfollow": Priority.CRITICAL},
+    )
+    mesh = rpcs(
+        graph_mesh_pb2.DESCRIPTOR.services_by_name["GraphMeshService"],
+        {
+            "BatchGetRelation": BatchGetRelation(store),
+            "ListActiveFollowers": ListActiveFollowers(store),
+            "GetFollowing": GetFollowing(readmodel),
+            "MarkActive": MarkActive(store),
+            "SettleReach": SettleReach(store, readmodel),
+        },
+        priority=Priority.CRITICAL,
+    )
+    return Service(
+        name="graph",
+        rpcs=[*public, *mesh],
+        background={"ids": ids.renew_forever},
+        start=[outbox.start, *(consumer.start for consumer in consumers)],
+        stop=[
+            *(consumer.stop for consumer in consumers),
+            outbox.stop,
+            ids.release,
+            user.close,
+            tweet.close,
+            bus.close,
+            cache.close,
+            db.close,
+        ],
+    )

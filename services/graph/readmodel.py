@@ -1,0 +1,47 @@
+"""Each person's sets `following` and `pulled` in the cache store: this service writes them, anyone may read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import structlog
+
+from mesh.cache.sets import GuardedSets
+from mesh.cache.store import CacheGone
+from services.graph.store.base import Following, GraphStore
+
+_log = structlog.get_logger(__name__)
+
+
+class ReadModel:
+    """Loads and drops the sets."""
+
+    def __init__(self, store: GraphStore, sets: GuardedSets) -> None:
+        self._store = store
+        self._sets = sets
+
+    async def load(self, user_id: int) -> Following:
+        """Reads a person's edges and writes the sets; without the cache store it only reads."""
+        try:
+            generation = await self._sets.generation(user_id)
+        except CacheGone:
+            return await self._store.all_following(user_id)
+        following = await self._store.all_following(user_id)
+        try:
+            await self._sets.fill(
+                user_id, generation, {"following": following.followee_ids, "pulled": following.pulled_ids}
+            )
+        except CacheGone:
+            _log.debug("read model not written", user_id=user_id)
+        return following
+
+    async def drop(self, user_ids: Iterable[int]) -> None:
+        """Drops people's sets. Raises CacheGone."""
+        await self._sets.drop(user_ids)
+
+    async def changed(self, user_ids: Iterable[int]) -> None:
+        """Drops people's sets after a change; when the cache is gone, the change's event does it later."""
+        try:
+            await self._sets.drop(user_ids)
+        except CacheGone:
+            _log.debug("read model not dropped")

@@ -1,0 +1,40 @@
+"""Settings of `graph`; the only reader of its environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mesh.settings import Environment
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSettings:
+    """What `graph` needs besides mesh.settings.ServerSettings."""
+
+    database_url: str
+    """The graph store."""
+    cache_url: str
+    """The cache store."""
+    bus_url: str
+    """The bus."""
+    user_target: str
+    """gRPC target of `user`."""
+    tweet_target: str
+    """gRPC target of `tweet`, for pinned tweets."""
+    cursor_key: bytes
+    """Key of page cursors, the same in all replicas."""
+    celebrity_followers: int
+    """From this many followers on an author's tweets are pulled at read."""
+
+    @classmethod
+    def read(cls, env: Environment) -> GraphSettings:
+        """Reads them; raises SettingError for a missing or senseless one."""
+        return cls(
+            database_url=env.text("GRAPH_URL"),
+            cache_url=env.text("CACHE_URL"),
+            bus_url=env.text("BUS_URL"),
+            user_target=env.text("USER_TARGET"),
+            tweet_target=env.text("TWEET_TARGET"),
+            cursor_key=env.secret("CURSOR_KEY"),
+            celebrity_followers=env.number("CELEBRITY_FOLLOWERS", 10_000, least=1),
+        )

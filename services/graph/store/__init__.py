@@ -1,0 +1,1 @@
+"""The store: a port (`base.py`) and its adapters, which hold queries only."""

@@ -1,0 +1,44 @@
+"""Composition root of `timeline`."""
+
+from __future__ import annotations
+
+from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
+from rookery.timeline.v1 import timeline_service_pb2
+from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
+from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
+
+from mesh.cache.store import CacheStore
+from mesh.client import ClientMetrics, Destination
+from mesh.paging import Cursors
+from mesh.server import Service, rpcs
+from mesh.settings import Environment
+from services.timeline.activity import Activity
+from services.timeline.rpc.get_home_timeline import GetHomeTimeline
+from services.timeline.settings import TimelineSettings
+from services.timeline.sources import Sources
+from views.lists import author_lists, home_lists
+from views.present import Views
+from views.remote import remote_tweets, remote_users
+
+
+async def build(env: Environment) -> Service:
+    """The service, put together from its settings."""
+    settings = TimelineSettings.read(env)
+    cache = CacheStore(settings.cache_url)
+    metrics = ClientMetrics.create()
+    user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)
+    graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)
+    tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)
+    home = home_lists(cache)
+    sources = Sources(cache, home, author_lists(cache), graph, tweet)
+    views = Views(tweets=remote_tweets(cache, tweet), users=remote_users(cache, user))
+    activity = Activity(home, graph)
+    public = rpcs(
+        timeline_service_pb2.DESCRIPTOR.services_by_name["TimelineService"],
+        {"GetHomeTimeline": GetHomeTimeline(cache, sources, views, activity, Cursors(settings.cursor_key))},
+    )
+    return Service(
+        name="timeline",
+        rpcs=public,
+        stop=[activity.stop, user.close, graph.close, tweet.close, cache.close],
+    )

@@ -1,0 +1,83 @@
+"""Rules of home timelines, with no I/O."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from struct import Struct
+
+from views.entry import Entry
+from views.lists import LIMIT
+
+_PLACE = Struct(">qH")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page of a home timeline begins."""
+
+    before_id: int
+    """Only tweets with smaller ids; 0 for the top."""
+    shown: int
+    """Tweets on the pages before; a timeline ends after 800 in all."""
+
+    def pack(self) -> bytes:
+        """Its bytes, for a cursor."""
+        return _PLACE.pack(self.before_id, self.shown)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> Place:
+        """The place that `pack` wrote."""
+        return cls(*_PLACE.unpack(raw))
+
+    @property
+    def left(self) -> int:
+        """How many tweets may still come."""
+        return max(0, LIMIT - self.shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of entries from one or more sources, the newest first."""
+
+    entries: list[Entry]
+    """Each once."""
+    exhausted: bool
+    """Whether nothing older is left within the bounds."""
+
+
+def merge(parts: Sequence[Part], count: int) -> Part:
+    """The newest `count` entries of several sources, each of which gave its newest `count` or all it has."""
+    if len(parts) == 1:
+        return parts[0]
+    unique = {entry.tweet_id: entry for part in parts for entry in part.entries}
+    entries = heapq.nlargest(count, unique.values())
+    return Part(entries, all(part.exhausted for part in parts) and len(unique) <= count)
+
+
+def people_of(entries: Iterable[Entry], viewer_id: int) -> list[int]:
+    """Everyone whom the viewer must follow, or not, for the rules to say what shows."""
+    people: dict[int, None] = {}
+    for entry in entries:
+        people[entry.author_id] = None
+        if entry.in_reply_to_user_id:
+            people[entry.in_reply_to_user_id] = None
+    people.pop(viewer_id, None)
+    return list(people)
+
+
+def shows(entry: Entry, viewer_id: int, followed: Collection[int], exclude: Collection[str]) -> bool:
+    """Whether an entry belongs into the viewer's home timeline, by what holds now.
+
+    It is by the viewer or somebody they follow; and a reply shows only to those who follow the person replied to as
+    well, unless that is the viewer, or its own author.
+    """
+    author, answered = entry.author_id, entry.in_reply_to_user_id
+    if author != viewer_id and author not in followed:
+        return False
+    if answered:
+        if "replies" in exclude:
+            return False
+        return answered in (viewer_id, author) or answered in followed
+    return True

@@ -1,0 +1,1 @@
+"""The `tweet` service; see its README.md."""

@@ -1,0 +1,80 @@
+"""Composition root of `tweet`."""
+
+from __future__ import annotations
+
+from rookery.tweet.v1 import tweet_mesh_pb2, tweet_service_pb2
+from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
+
+from mesh.bus.redis_streams import RedisStreamsBus
+from mesh.cache.records import Records
+from mesh.cache.store import CacheStore
+from mesh.client import ClientMetrics, Destination
+from mesh.db.leases import SqlLeases
+from mesh.db.sql import Database
+from mesh.ids import LeasedIds
+from mesh.interceptors.base import Priority
+from mesh.outbox import Outbox
+from mesh.paging import Cursors
+from mesh.server import Service, rpcs
+from mesh.settings import Environment
+from services.tweet.consumers import subscriptions
+from services.tweet.rpc.batch_get_tweets import BatchGetTweets
+from services.tweet.rpc.create_tweet import CreateTweet
+from services.tweet.rpc.delete_tweet import DeleteTweet
+from services.tweet.rpc.get_tweets import GetTweet, ListTweetsById
+from services.tweet.rpc.list_recent_tweets import ListRecentTweets
+from services.tweet.rpc.list_user_tweets import ListUserTweets
+from services.tweet.settings import TweetSettings
+from services.tweet.store.sql import SqlTweetStore
+from services.tweet.tweets import Tweets
+from views.hydrate import Hydrator
+from views.present import Views
+from views.record import TWEET_PREFIX
+from views.remote import remote_users
+
+
+async def build(env: Environment) -> Service:
+    """The service, put together from its settings."""
+    settings = TweetSettings.read(env)
+    db = await Database.open(settings.database_url)
+    cache = CacheStore(settings.cache_url)
+    bus = RedisStreamsBus(settings.bus_url)
+    outbox = Outbox(db, bus, "tweet")
+    user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=ClientMetrics.create())
+    store = SqlTweetStore(db, outbox)
+    records = Records(cache, TWEET_PREFIX)
+    tweets = Tweets(store, records)
+    views = Views(tweets=Hydrator(records, tweets.load), users=remote_users(cache, user))
+    ids = LeasedIds(SqlLeases(db))
+    consumers = subscriptions(bus, tweets)
+    public = rpcs(
+        tweet_service_pb2.DESCRIPTOR.services_by_name["TweetService"],
+        {
+            "CreateTweet": CreateTweet(store, ids, tweets, user),
+            "DeleteTweet": DeleteTweet(store, tweets),
+            "GetTweet": GetTweet(views),
+            "ListTweetsById": ListTweetsById(views),
+            "ListUserTweets": ListUserTweets(store, views, Cursors(settings.cursor_key)),
+        },
+        priorities={"CreateTweet": Priority.CRITICAL, "DeleteTweet": Priority.CRITICAL},
+    )
+    mesh = rpcs(
+        tweet_mesh_pb2.DESCRIPTOR.services_by_name["TweetMeshService"],
+        {"BatchGetTweets": BatchGetTweets(tweets), "ListRecentTweets": ListRecentTweets(store)},
+        priority=Priority.CRITICAL,
+    )
+    return Service(
+        name="tweet",
+        rpcs=[*public, *mesh],
+        background={"ids": ids.renew_forever},
+        start=[outbox.start, *(consumer.start for consumer in consumers)],
+        stop=[
+            *(consumer.stop for consumer in consumers),
+            outbox.stop,
+            ids.release,
+            user.close,
+            bus.close,
+            cache.close,
+            db.close,
+        ],
+    )

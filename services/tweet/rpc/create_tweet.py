@@ -1,0 +1,76 @@
+"""TweetService.CreateTweet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+from rookery.api.v2.tweet_pb2 import Tweet, TweetEntities
+from rookery.tweet.v1.tweet_service_pb2 import CreateTweetRequest, CreateTweetResponse
+from rookery.user.v1.user_mesh_pb2 import ResolveUsernamesRequest
+
+from mesh.client import Destination
+from mesh.context import current
+from mesh.errors import DeadlineExceeded, Unavailable
+from mesh.ids import LeasedIds
+from mesh.interceptors.viewer import require_self, require_viewer
+from services.tweet.domain import StoredTweet, checked_text
+from services.tweet.store.base import TweetStore
+from services.tweet.text import entities
+from services.tweet.tweets import Tweets
+
+if TYPE_CHECKING:
+    from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceAsyncStub
+
+_log = structlog.get_logger(__name__)
+_MENTIONS_S = 0.25  # of the 500 ms that a post may take; without it mentions go without ids
+
+
+class CreateTweet:
+    """Stores a tweet of the viewer."""
+
+    def __init__(
+        self, store: TweetStore, ids: LeasedIds, tweets: Tweets, user: Destination[UserMeshServiceAsyncStub]
+    ) -> None:
+        self._store = store
+        self._ids = ids
+        self._tweets = tweets
+        self._user = user
+
+    async def __call__(self, request: CreateTweetRequest) -> CreateTweetResponse:
+        """Raises InvalidArgument for a text that cannot be a tweet, PermissionDenied for another's `user_id`."""
+        viewer = require_self(request.user_id) if request.user_id else require_viewer()
+        text = checked_text(request.text, request.content)
+        tweet = await self._store.by_request(viewer, request.request_id) if request.request_id else None
+        if tweet is None:
+            tweet = await self._store.create(
+                StoredTweet(
+                    id=await self._ids.next(),
+                    author_id=viewer,
+                    text=text,
+                    entities=(await self._with_ids(entities(text))).SerializeToString(),
+                    lang="und",
+                    possibly_sensitive=request.possibly_sensitive,
+                    reply_settings=request.reply_settings or "everyone",
+                ),
+                request.request_id,
+            )
+            await self._tweets.publish([tweet])
+        current().response_metadata.append(("x-http-status", "201"))
+        return CreateTweetResponse(data=Tweet(id=tweet.id, text=tweet.text, edit_history_tweet_ids=[tweet.id]))
+
+    async def _with_ids(self, found: TweetEntities) -> TweetEntities:
+        if found.mentions:
+            names = list(dict.fromkeys(mention.username for mention in found.mentions))[:100]
+            try:
+                resolved = await self._user.call(
+                    self._user.stub.ResolveUsernames, ResolveUsernamesRequest(usernames=names), timeout_s=_MENTIONS_S
+                )
+            except (Unavailable, DeadlineExceeded) as error:
+                _log.warning("mentions without ids", error=error.detail)
+                return found
+            ids = dict(zip(names, resolved.ids, strict=True))
+            for mention in found.mentions:
+                if ids.get(mention.username):
+                    mention.id = ids[mention.username]
+        return found

@@ -1,0 +1,29 @@
+"""TweetService.DeleteTweet."""
+
+from __future__ import annotations
+
+from rookery.tweet.v1.tweet_service_pb2 import DeleteTweetRequest, DeleteTweetResponse
+
+from mesh.errors import NotFound, PermissionDenied
+from mesh.interceptors.viewer import require_viewer
+from services.tweet.store.base import TweetStore
+from services.tweet.tweets import Tweets
+
+
+class DeleteTweet:
+    """Deletes one of the viewer's own."""
+
+    def __init__(self, store: TweetStore, tweets: Tweets) -> None:
+        self._store = store
+        self._tweets = tweets
+
+    async def __call__(self, request: DeleteTweetRequest) -> DeleteTweetResponse:
+        """Deleting again is no error. Raises PermissionDenied for another's tweet, NotFound for none."""
+        viewer = require_viewer()
+        tweet = await self._store.delete(request.id, viewer)
+        if tweet is None or (tweet.deleted and tweet.author_id != viewer):
+            raise NotFound(f"Could not find tweet with id: [{request.id}].")
+        if tweet.author_id != viewer:
+            raise PermissionDenied("You may only delete your own tweets.")
+        await self._tweets.publish([tweet])
+        return DeleteTweetResponse(data=DeleteTweetResponse.Data(deleted=True))

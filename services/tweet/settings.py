@@ -1,0 +1,34 @@
+"""Settings of `tweet`; the only reader of its environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mesh.settings import Environment
+
+
+@dataclass(frozen=True, slots=True)
+class TweetSettings:
+    """What `tweet` needs besides mesh.settings.ServerSettings."""
+
+    database_url: str
+    """The tweets store."""
+    cache_url: str
+    """The cache store."""
+    bus_url: str
+    """The bus."""
+    user_target: str
+    """gRPC target of `user`."""
+    cursor_key: bytes
+    """Key of page cursors, the same in all replicas."""
+
+    @classmethod
+    def read(cls, env: Environment) -> TweetSettings:
+        """Reads them; raises SettingError for a missing or senseless one."""
+        return cls(
+            database_url=env.text("TWEETS_URL"),
+            cache_url=env.text("CACHE_URL"),
+            bus_url=env.text("BUS_URL"),
+            user_target=env.text("USER_TARGET"),
+            cursor_key=env.secret("CURSOR_KEY"),
+        )

@@ -1,0 +1,124 @@
+"""Composition root of `user`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mesh.outbox import Outbox
+from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
+from rookery.user.v1 import user_mesh_pb2, user_service_pb2
+
+from mesh.bus.redis_streams import RedisStreamsBus
+from mesh.cache.loading import LoadingCache
+from mesh.cache.records import Records
+from mesh.cache.store import CacheStore
+from mesh.client import ClientMetrics, Destination
+from mesh.db.leases import SqlLeases
+from mesh.db.sql import Database
+from mesh.errors import Unavailable
+from mesh.ids import LeasedIds
+from mesh.interceptors.base import Priority
+from mesh.server import Service, rpcs
+from mesh.settings import Environment
+from services.user.consumers import subscriptions
+from services.user.passwords import Passwords
+from services.user.people import People
+from services.user.rpc.batch_get_users import BatchGetUsers
+from services.user.rpc.get_jwks import GetJwks
+from services.user.rpc.get_users import (
+    GetMe,
+    GetUser,
+    GetUserByUsername,
+    GetUsers,
+    ListUsersById,
+    ListUsersByUsername,
+)
+from services.user.rpc.login import Login
+from services.user.rpc.logout import Logout
+from services.user.rpc.refresh import Refresh
+from services.user.rpc.register import Register
+from services.user.rpc.resolve_usernames import ResolveUsernames
+from services.user.rpc.update_me import UpdateMe
+from services.user.sessions import Sessions
+from services.user.settings import UserSettings
+from services.user.store.sql import SqlKeyStore, SqlSessionStore, SqlUserStore
+from services.user.tokens import AccessTokens
+from views.hydrate import Hydrator
+from views.present import Views
+from views.record import USER_PREFIX
+from views.remote import remote_tweets
+
+_DAY_MS = 86_400_000
+_NAMES_TTL_S = 300
+
+
+async def build(env: Environment) -> Service:
+    """The service, put together from its settings."""
+    settings = UserSettings.read(env)
+    db = await Database.open(settings.database_url)
+    cache = CacheStore(settings.cache_url)
+    bus = RedisStreamsBus(settings.bus_url)
+    outbox = Outbox(db, bus, "user")
+    tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=ClientMetrics.create())
+    store = SqlUserStore(db, outbox)
+    records = Records(cache, USER_PREFIX)
+    people = People(store, records, LoadingCache(cache, "username:", ttl_s=_NAMES_TTL_S))
+    views = Views(tweets=remote_tweets(cache, tweet), users=Hydrator(records, people.load))
+    ids = LeasedIds(SqlLeases(db))
+    passwords = Passwords()
+    tokens = AccessTokens(SqlKeyStore(db), ttl_s=settings.access_token_seconds)
+    sessions = Sessions(SqlSessionStore(db), tokens, ttl_ms=settings.session_days * _DAY_MS)
+    users = GetUsers(views)
+    consumers = subscriptions(bus, store, people)
+
+    async def housekeeping() -> None:
+        while True:
+            await asyncio.sleep(60)
+            try:
+                await tokens.load()
+                await sessions.forget_expired()
+            except Unavailable:
+                continue  # said by the database already; again in a minute
+
+    auth = rpcs(
+        user_service_pb2.DESCRIPTOR.services_by_name["AuthService"],
+        {
+            "Register": Register(ids, store, passwords, sessions, people),
+            "Login": Login(store, passwords, sessions),
+            "Refresh": Refresh(store, sessions),
+            "Logout": Logout(sessions),
+            "GetJwks": GetJwks(tokens),
+        },
+        priority=Priority.CRITICAL,
+    )
+    public = rpcs(
+        user_service_pb2.DESCRIPTOR.services_by_name["UserService"],
+        {
+            "GetMe": GetMe(users),
+            "UpdateMe": UpdateMe(store, people),
+            "GetUser": GetUser(users),
+            "ListUsersById": ListUsersById(users),
+            "GetUserByUsername": GetUserByUsername(users, people),
+            "ListUsersByUsername": ListUsersByUsername(users, people),
+        },
+    )
+    mesh = rpcs(
+        user_mesh_pb2.DESCRIPTOR.services_by_name["UserMeshService"],
+        {"BatchGetUsers": BatchGetUsers(people), "ResolveUsernames": ResolveUsernames(people)},
+        priority=Priority.CRITICAL,
+    )
+    return Service(
+        name="user",
+        rpcs=[*auth, *public, *mesh],
+        background={"ids": ids.renew_forever, "housekeeping": housekeeping},
+        start=[tokens.load, outbox.start, *(consumer.start for consumer in consumers)],
+        stop=[
+            *(consumer.stop for consumer in consumers),
+            outbox.stop,
+            ids.release,
+            tweet.close,
+            bus.close,
+            cache.close,
+            db.close,
+        ],
+    )

@@ -1,0 +1,59 @@
+"""What `user` does about events: counts from their owners, and read-model records that a crash kept from being written.
+
+All handlers may see an event twice or late: counts are absolute and numbered, records are versioned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from google.protobuf.message import Message
+from rookery.events.v1.graph_events_pb2 import UserFollowed, UserUnfollowed
+from rookery.events.v1.tweet_events_pb2 import TweetCreated, TweetDeleted
+from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered
+
+from mesh.bus.base import Bus, Subscription
+from mesh.bus.dispatch import dispatch_batch
+from services.user.domain import CountChange
+from services.user.people import People
+from services.user.store.base import UserStore
+
+
+def count_changes(events: Sequence[Message]) -> list[CountChange]:
+    """The newest change of each person's each count in a batch of events."""
+    newest: dict[tuple[int, str], CountChange] = {}
+    for event in events:
+        for change in _changes(event):
+            key = (change.user_id, change.count)
+            if key not in newest or newest[key].version < change.version:
+                newest[key] = change
+    return list(newest.values())
+
+
+def _changes(event: Message) -> Iterator[CountChange]:
+    if isinstance(event, UserFollowed | UserUnfollowed):
+        counts = event.counts
+        yield CountChange(event.follower_id, "following", counts.following_count, counts.follower_version)
+        yield CountChange(event.followee_id, "followers", counts.followers_count, counts.followee_version)
+    elif isinstance(event, TweetCreated | TweetDeleted):
+        yield CountChange(event.author_id, "tweets", event.author_tweet_count, event.author_version)
+
+
+def subscriptions(bus: Bus, store: UserStore, people: People) -> list[Subscription]:
+    """Everything that `user` reads from the bus."""
+
+    async def count(events: Sequence[Message]) -> None:
+        await people.publish(await store.apply_counts(count_changes(events)))
+
+    async def rewrite(events: Sequence[Message]) -> None:
+        ids = {event.user_id for event in events if isinstance(event, UserRegistered | UserProfileChanged)}
+        await people.load(sorted(ids))
+
+    return [
+        bus.subscribe_batch(
+            "user-counts",
+            ["social", "tweets"],
+            dispatch_batch([UserFollowed, UserUnfollowed, TweetCreated, TweetDeleted], count),
+        ),
+        bus.subscribe_batch("user-records", ["users"], dispatch_batch([UserRegistered, UserProfileChanged], rewrite)),
+    ]

@@ -1,0 +1,128 @@
+"""Rules about people, with no I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+
+from rookery.api.v2.user_pb2 import User, UserPublicMetrics
+
+from mesh.errors import Unauthenticated
+from mesh.ids import rfc3339_of_id
+from views.record import USER
+
+_SESSION_BYTES = 16
+_SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One row of `users`, without what only signing in reads."""
+
+    id: int
+    """Snowflake id."""
+    username: str
+    """As written."""
+    name: str
+    """The name shown."""
+    description: str
+    """Up to 160 characters."""
+    location: str
+    """Up to 30 characters."""
+    url: str
+    """Empty, or an http(s) address."""
+    protected: bool
+    """Whether only accepted followers see the tweets."""
+    verified: bool
+    """Whether the account is verified."""
+    followers_count: int
+    """People who follow this one."""
+    following_count: int
+    """People whom this one follows."""
+    tweet_count: int
+    """Tweets of all kinds."""
+    version: int
+    """Number of the last change."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountChange:
+    """A count of one person as another service has it: absolute, and numbered by its writer."""
+
+    user_id: int
+    """Whose."""
+    count: str
+    """followers, following or tweets."""
+    value: int
+    """How many now."""
+    version: int
+    """Number of the change; a lower one is older."""
+
+
+def fold(name: str) -> str:
+    """The form in which usernames and e-mail addresses are compared."""
+    return name.strip().casefold()
+
+
+def resource(person: Person) -> User:
+    """The public resource."""
+    return User(
+        id=person.id,
+        name=person.name,
+        username=person.username,
+        created_at=rfc3339_of_id(person.id),
+        description=person.description,
+        location=person.location or None,
+        url=person.url or None,
+        protected=person.protected,
+        verified=person.verified,
+        verified_type="none",
+        public_metrics=UserPublicMetrics(
+            followers_count=person.followers_count,
+            following_count=person.following_count,
+            tweet_count=person.tweet_count,
+            post_count=person.tweet_count,
+            listed_count=0,
+            like_count=0,
+        ),
+    )
+
+
+def record(person: Person) -> bytes:
+    """The read-model record."""
+    return USER.encode(resource(person), version=person.version, owner=person.id)
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """`<session id><secret>`, hex. The store knows the secret's SHA-256 only (it has 256 random bits)."""
+
+    session_id: bytes
+    """Names the session; random, so that nobody can end another's by guessing."""
+    secret: bytes
+    """Proves that the bearer had the last answer."""
+
+    @classmethod
+    def fresh(cls, session_id: bytes | None = None) -> RefreshToken:
+        """A new one, of a new session or the next of an old one."""
+        return cls(session_id or secrets.token_bytes(_SESSION_BYTES), secrets.token_bytes(_SECRET_BYTES))
+
+    @classmethod
+    def parse(cls, text: str) -> RefreshToken:
+        """Reads one. Raises Unauthenticated for anything else."""
+        try:
+            raw = bytes.fromhex(text)
+        except ValueError:
+            raw = b""
+        if len(raw) != _SESSION_BYTES + _SECRET_BYTES:
+            raise Unauthenticated("The refresh token is not valid.", reason="INVALID_REFRESH_TOKEN")
+        return cls(raw[:_SESSION_BYTES], raw[_SESSION_BYTES:])
+
+    @property
+    def hash(self) -> bytes:
+        """What the store keeps of it."""
+        return hashlib.sha256(self.secret).digest()
+
+    def __str__(self) -> str:
+        return (self.session_id + self.secret).hex()

@@ -1,0 +1,62 @@
+"""People as other code wants them: by id from the read model or the store, by name through a small cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import structlog
+
+from mesh.cache.loading import LoadingCache
+from mesh.cache.records import Records
+from mesh.cache.store import CacheGone
+from mesh.errors import NotFound
+from services.user.domain import Person, fold, record
+from services.user.store.base import UserStore
+
+_log = structlog.get_logger(__name__)
+
+
+class People:
+    """Reads people, and keeps their read-model records true: this service is their only writer."""
+
+    def __init__(self, store: UserStore, records: Records, names: LoadingCache) -> None:
+        self._store = store
+        self._records = records
+        self._names = names
+
+    async def load(self, ids: Sequence[int]) -> list[bytes]:
+        """Records from the store, one for each id, empty for nobody; also written to the read model."""
+        found = {person.id: record(person) for person in await self._store.by_ids(list(dict.fromkeys(ids)))}
+        await self._put(found)
+        return [found.get(i, b"") for i in ids]
+
+    async def publish(self, people: Iterable[Person]) -> None:
+        """Writes changed people to the read model; when the cache is gone, their events do it later."""
+        await self._put({person.id: record(person) for person in people})
+
+    async def _put(self, records: dict[int, bytes]) -> None:
+        try:
+            await self._records.put(records)
+        except CacheGone:
+            _log.debug("read model not written", people=len(records))
+
+    async def id_of(self, username: str) -> int:
+        """The id behind a name; 0 for nobody. Names never move to another id, so an answer stays true."""
+        key = fold(username)
+
+        async def load() -> bytes:
+            ids = await self._store.ids_by_username([key])
+            if key not in ids:
+                raise NotFound("There is nobody of that name.")  # not kept: somebody may take the name
+            return str(ids[key]).encode()
+
+        try:
+            return int(await self._names.get(key, load))
+        except NotFound:
+            return 0
+
+    async def ids_of(self, usernames: Sequence[str]) -> list[int]:
+        """The ids behind names; 0 for nobody."""
+        keys = [fold(username) for username in usernames]
+        ids = await self._store.ids_by_username(list(dict.fromkeys(keys)))
+        return [ids.get(key, 0) for key in keys]

@@ -1,0 +1,37 @@
+"""Settings of `user`; the only reader of its environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mesh.settings import Environment
+
+
+@dataclass(frozen=True, slots=True)
+class UserSettings:
+    """What `user` needs besides mesh.settings.ServerSettings."""
+
+    database_url: str
+    """The users store, `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`."""
+    cache_url: str
+    """The cache store."""
+    bus_url: str
+    """The bus."""
+    tweet_target: str
+    """gRPC target of `tweet`, for pinned tweets."""
+    access_token_seconds: int
+    """How long an access token is good."""
+    session_days: int
+    """How long a session lives after its last refresh."""
+
+    @classmethod
+    def read(cls, env: Environment) -> UserSettings:
+        """Reads them; raises SettingError for a missing or senseless one."""
+        return cls(
+            database_url=env.text("USERS_URL"),
+            cache_url=env.text("CACHE_URL"),
+            bus_url=env.text("BUS_URL"),
+            tweet_target=env.text("TWEET_TARGET"),
+            access_token_seconds=env.number("ACCESS_TOKEN_SECONDS", 3600, least=1, most=86_400),
+            session_days=env.number("SESSION_DAYS", 30, least=1, most=400),
+        )

@@ -1,0 +1,123 @@
+"""The port of `user`: people, sessions, signing keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from services.user.domain import CountChange, Person
+
+
+@dataclass(frozen=True, slots=True)
+class NewPerson:
+    """What registering writes."""
+
+    id: int
+    """Snowflake id."""
+    username: str
+    """As written."""
+    email: str
+    """As written."""
+    password_hash: str
+    """Argon2id."""
+    name: str
+    """The name shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One sign-in, on one device."""
+
+    id: bytes
+    """16 random bytes."""
+    user_id: int
+    """Whose."""
+    token_hash: bytes
+    """SHA-256 of the refresh token's secret."""
+    created_ms: int
+    """When it began."""
+    expires_ms: int
+    """When it ends unless it is refreshed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key pair that signs access tokens."""
+
+    kid: str
+    """Key id."""
+    jwk: str
+    """JWK with the private part."""
+    created_ms: int
+    """When it was made."""
+
+
+class UserStore(Protocol):
+    """People. Every write puts its event into the outbox in the same transaction. All raise Unavailable."""
+
+    async def create(self, person: NewPerson, session: Session, event: Message) -> Person:
+        """Adds a person and their first session. Raises AlreadyExists for a taken username or e-mail."""
+        ...
+
+    async def by_ids(self, ids: Sequence[int]) -> list[Person]:
+        """Those who exist, in any order."""
+        ...
+
+    async def ids_by_username(self, keys: Sequence[str]) -> dict[str, int]:
+        """Ids by folded username, of those who exist."""
+        ...
+
+    async def login(self, key: str, *, by_email: bool) -> tuple[Person, str] | None:
+        """A person and their password's hash, by folded username or e-mail."""
+        ...
+
+    async def update(self, user_id: int, changes: Mapping[str, str], event: Message) -> Person | None:
+        """Changes members of a profile; None when there is nobody."""
+        ...
+
+    async def apply_counts(self, changes: Sequence[CountChange]) -> list[Person]:
+        """Applies the changes that are newer than what is there; gives those who changed, as they are now."""
+        ...
+
+
+class SessionStore(Protocol):
+    """Sessions. All raise Unavailable."""
+
+    async def add(self, session: Session) -> None:
+        """Adds one."""
+        ...
+
+    async def rotate(self, session_id: bytes, old: bytes, new: bytes, *, now_ms: int, expires_ms: int) -> int | None:
+        """Replaces the token's hash if it is `old` still; gives whose session it is.
+
+        None when there is no such session, when it has ended, and when `old` was spent already: then somebody else has
+        a copy, and the session is ended.
+        """
+        ...
+
+    async def end(self, session_id: bytes, token_hash: bytes) -> None:
+        """Ends one session, if the token is its."""
+        ...
+
+    async def end_all(self, user_id: int) -> None:
+        """Ends all sessions of a person."""
+        ...
+
+    async def forget_expired(self, now_ms: int) -> int:
+        """Deletes up to 1,000 sessions that have ended; gives how many."""
+        ...
+
+
+class KeyStore(Protocol):
+    """Signing keys. All raise Unavailable."""
+
+    async def signing_keys(self) -> list[SigningKey]:
+        """All, the newest first; at most 10."""
+        ...
+
+    async def add_signing_key(self, key: SigningKey, *, unless_since_ms: int) -> None:
+        """Adds one, unless another replica added one since then."""
+        ...

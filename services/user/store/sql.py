@@ -1,0 +1,276 @@
+"""People, sessions and keys in SQL (SQLite, PostgreSQL)."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+from mesh.outbox import Outbox
+from sqlalchemy import bindparam, text
+from sqlalchemy.exc import IntegrityError
+
+from mesh.db.sql import Database, Tx
+from mesh.errors import AlreadyExists, Violation
+from services.user.domain import CountChange, Person, fold
+from services.user.store.base import NewPerson, Session, SigningKey
+
+TOPIC = "users"
+_COLUMNS = (
+    "id, username, name, description, location, url, protected, verified,"
+    " followers_count, following_count, tweet_count, version"
+)
+_BY_IDS = text(f"SELECT {_COLUMNS} FROM users WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
+_BY_NAMES = text("SELECT username_key, id FROM users WHERE username_key IN :keys").bindparams(
+    bindparam("keys", expanding=True)
+)
+_UPDATABLE = frozenset({"name", "description", "location", "url"})
+_COUNTS = {
+    "followers": ("followers_count", "followers_version"),
+    "following": ("following_count", "following_version"),
+    "tweets": ("tweet_count", "tweets_version"),
+}
+
+
+def _person(row: Any) -> Person:
+    return Person(
+        id=row.id,
+        username=row.username,
+        name=row.name,
+        description=row.description,
+        location=row.location,
+        url=row.url,
+        protected=bool(row.protected),
+        verified=bool(row.verified),
+        followers_count=row.followers_count,
+        following_count=row.following_count,
+        tweet_count=row.tweet_count,
+        version=row.version,
+    )
+
+
+async def _add_session(tx: Tx, session: Session) -> None:
+    await tx.execute(
+        "INSERT INTO sessions (id, user_id, token_hash, created_ms, expires_ms)"
+        " VALUES (:id, :user_id, :token_hash, :created_ms, :expires_ms)",
+        {
+            "id": session.id,
+            "user_id": session.user_id,
+            "token_hash": session.token_hash,
+            "created_ms": session.created_ms,
+            "expires_ms": session.expires_ms,
+        },
+    )
+
+
+class SqlUserStore:
+    """services.user.store.base.UserStore."""
+
+    def __init__(self, db: Database, outbox: Outbox) -> None:
+        self._db = db
+        self._outbox = outbox
+
+    async def create(self, person: NewPerson, session: Session, event: Message) -> Person:
+        """See UserStore."""
+        username_key, email_key = fold(person.username), fold(person.email)
+
+        async def unit(tx: Tx) -> Person:
+            try:
+                row = (
+                    await tx.execute(
+                        "INSERT INTO users (id, username, username_key, email, email_key, password_hash, name) VALUES"
+                        " (:id, :username, :username_key, :email, :email_key, :password_hash, :name)"
+                        f" RETURNING {_COLUMNS}",
+                        {
+                            "id": person.id,
+                            "username": person.username,
+                            "username_key": username_key,
+                            "email": person.email,
+                            "email_key": email_key,
+                            "password_hash": person.password_hash,
+                            "name": person.name,
+                        },
+                    )
+                ).one()
+            except IntegrityError as error:
+                member = "email" if "email_key" in str(error.orig) else "username"
+                raise AlreadyExists(
+                    f"This {member} is taken.",
+                    violations=[Violation(member, "is taken")],
+                    reason=f"{member.upper()}_TAKEN",
+                ) from None
+            await _add_session(tx, session)
+            await self._publish(tx, person.id, event)
+            return _person(row)
+
+        return await self._db.write(unit)
+
+    async def by_ids(self, ids: Sequence[int]) -> list[Person]:
+        """See UserStore."""
+
+        async def unit(tx: Tx) -> list[Person]:
+            return [_person(row) for row in (await tx.execute(_BY_IDS, {"ids": list(ids)})).all()]
+
+        return await self._db.read(unit) if ids else []
+
+    async def ids_by_username(self, keys: Sequence[str]) -> dict[str, int]:
+        """See UserStore."""
+
+        async def unit(tx: Tx) -> dict[str, int]:
+            return {row.username_key: row.id for row in (await tx.execute(_BY_NAMES, {"keys": list(keys)})).all()}
+
+        return await self._db.read(unit) if keys else {}
+
+    async def login(self, key: str, *, by_email: bool) -> tuple[Person, str] | None:
+        """See UserStore."""
+        column = "email_key" if by_email else "username_key"
+
+        async def unit(tx: Tx) -> tuple[Person, str] | None:
+            row = (
+                await tx.execute(
+                    f"SELECT {_COLUMNS}, password_hash FROM users WHERE {column} = :key",
+                    {"key": key},
+                )
+            ).first()
+            return None if row is None else (_person(row), row.password_hash)
+
+        return await self._db.read(unit)
+
+    async def update(self, user_id: int, changes: Mapping[str, str], event: Message) -> Person | None:
+        """See UserStore."""
+        if unknown := changes.keys() - _UPDATABLE:
+            raise ValueError(f"not columns of a profile: {sorted(unknown)}")
+        assignments = "".join(f"{name} = :{name}, " for name in sorted(changes))
+
+        async def unit(tx: Tx) -> Person | None:
+            row = (
+                await tx.execute(
+                    f"UPDATE users SET {assignments}version = version + 1 WHERE id = :id RETURNING {_COLUMNS}",
+                    {**changes, "id": user_id},
+                )
+            ).first()
+            if row is None:
+                return None
+            await self._publish(tx, user_id, event)
+            return _person(row)
+
+        return await self._db.write(unit)
+
+    async def apply_counts(self, changes: Sequence[CountChange]) -> list[Person]:
+        """See UserStore."""
+
+        async def unit(tx: Tx) -> list[Person]:
+            changed: dict[int, Person] = {}
+            for change in changes:
+                count, version = _COUNTS[change.count]
+                row = (
+                    await tx.execute(
+                        f"UPDATE users SET {count} = :value, {version} = :numbered, version = version + 1"
+                        f" WHERE id = :id AND {version} < :numbered RETURNING {_COLUMNS}",
+                        {"id": change.user_id, "value": change.value, "numbered": change.version},
+                    )
+                ).first()
+                if row is not None:
+                    changed[change.user_id] = _person(row)
+            return list(changed.values())
+
+        return await self._db.write(unit)
+
+    async def _publish(self, tx: Tx, user_id: int, event: Message) -> None:
+        await self._outbox.add(tx, TOPIC, str(user_id).encode(), event.DESCRIPTOR.full_name, event.SerializeToString())
+
+
+class SqlSessionStore:
+    """services.user.store.base.SessionStore."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def add(self, session: Session) -> None:
+        """See SessionStore."""
+
+        async def unit(tx: Tx) -> None:
+            await _add_session(tx, session)
+
+        await self._db.write(unit)
+
+    async def rotate(self, session_id: bytes, old: bytes, new: bytes, *, now_ms: int, expires_ms: int) -> int | None:
+        """See SessionStore."""
+
+        async def unit(tx: Tx) -> int | None:
+            row = (
+                await tx.execute(
+                    "SELECT user_id, token_hash, expires_ms FROM sessions WHERE id = :id", {"id": session_id}
+                )
+            ).first()
+            if row is None or row.expires_ms <= now_ms:
+                return None
+            if not hmac.compare_digest(row.token_hash, old):
+                await tx.execute("DELETE FROM sessions WHERE id = :id", {"id": session_id})
+                return None
+            changed = await tx.execute(
+                "UPDATE sessions SET token_hash = :new, expires_ms = :expires WHERE id = :id AND token_hash = :old",
+                {"id": session_id, "old": old, "new": new, "expires": expires_ms},
+            )
+            return int(row.user_id) if changed.rowcount == 1 else None
+
+        return await self._db.write(unit)
+
+    async def end(self, session_id: bytes, token_hash: bytes) -> None:
+        """See SessionStore."""
+
+        async def unit(tx: Tx) -> None:
+            await tx.execute(
+                "DELETE FROM sessions WHERE id = :id AND token_hash = :hash", {"id": session_id, "hash": token_hash}
+            )
+
+        await self._db.write(unit)
+
+    async def end_all(self, user_id: int) -> None:
+        """See SessionStore."""
+
+        async def unit(tx: Tx) -> None:
+            await tx.execute("DELETE FROM sessions WHERE user_id = :user_id", {"user_id": user_id})
+
+        await self._db.write(unit)
+
+    async def forget_expired(self, now_ms: int) -> int:
+        """See SessionStore."""
+
+        async def unit(tx: Tx) -> int:
+            done = await tx.execute(
+                "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_ms <= :now LIMIT 1000)",
+                {"now": now_ms},
+            )
+            return done.rowcount
+
+        return await self._db.write(unit)
+
+
+class SqlKeyStore:
+    """services.user.store.base.KeyStore."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def signing_keys(self) -> list[SigningKey]:
+        """See KeyStore."""
+
+        async def unit(tx: Tx) -> list[SigningKey]:
+            rows = await tx.execute("SELECT kid, jwk, created_ms FROM signing_keys ORDER BY created_ms DESC LIMIT 10")
+            return [SigningKey(row.kid, row.jwk, row.created_ms) for row in rows.all()]
+
+        return await self._db.read(unit)
+
+    async def add_signing_key(self, key: SigningKey, *, unless_since_ms: int) -> None:
+        """See KeyStore."""
+
+        async def unit(tx: Tx) -> None:
+            await tx.execute(
+                "INSERT INTO signing_keys (kid, jwk, created_ms) SELECT :kid, :jwk, :created_ms"
+                " WHERE NOT EXISTS (SELECT 1 FROM signing_keys WHERE created_ms > :since)",
+                {"kid": key.kid, "jwk": key.jwk, "created_ms": key.created_ms, "since": unless_since_ms},
+            )
+
+        await self._db.write(unit)

@@ -1,0 +1,39 @@
+"""Entries of tweet lists (home lists, authors' lists): what rules need to know of a tweet before its record is read.
+
+24 bytes: tweet id, author id, id of the person it answers (0 for nobody), each 8 bytes big-endian. The tweet id comes
+first, so entries sort by it (mesh/cache/lists.py), and the author second, so that one author's can be removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
+
+_LAYOUT = Struct(">qqq")
+SIZE = _LAYOUT.size
+
+
+class Entry(NamedTuple):
+    """One entry."""
+
+    tweet_id: int
+    """The tweet."""
+    author_id: int
+    """Who wrote it."""
+    in_reply_to_user_id: int
+    """Whom it answers; 0 for nobody."""
+
+    def pack(self) -> bytes:
+        """Its 24 bytes."""
+        return _LAYOUT.pack(*self)
+
+
+def unpack(member: bytes) -> Entry:
+    """The entry that `member` is. Raises struct.error unless it has 24 bytes."""
+    return Entry._make(_LAYOUT.unpack(member))
+
+
+def unpack_all(members: bytes) -> Iterator[Entry]:
+    """The entries that stand one after the other in `members`."""
+    return map(Entry._make, _LAYOUT.iter_unpack(members))

@@ -1,0 +1,255 @@
+"""What a request asks to see: `tweet.fields`, `post.fields`, `user.fields` and `expansions`, checked once and kept.
+
+A plan is made once for each different choice and kept (clients repeat theirs), so a request on the hot path pays for
+one dictionary look-up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from rookery.api.v2.envelope_pb2 import Fields
+
+from mesh.errors import InvalidArgument, Violation
+from views.record import TWEET, USER
+
+_PLANS = 1024  # different choices kept; a client uses a handful
+
+# Members that X names and clients ask for by habit, and that are never there (yet): asking is no error.
+_TWEET_ABSENT = frozenset(
+    [
+        "article",
+        "attachments",
+        "card_uri",
+        "community_id",
+        "context_annotations",
+        "display_text_range",
+        "edit_controls",
+        "geo",
+        "media_metadata",
+        "non_public_metrics",
+        "note_post",
+        "note_tweet",
+        "organic_metrics",
+        "promoted_metrics",
+        "scopes",
+        "suggested_source_links",
+        "withheld",
+    ]
+)
+_USER_ABSENT = frozenset(
+    [
+        "affiliation",
+        "confirmed_email",
+        "connection_status",
+        "entities",
+        "is_identity_verified",
+        "most_recent_post_id",
+        "most_recent_tweet_id",
+        "parody",
+        "receives_your_dm",
+        "subscription",
+        "subscription_type",
+        "verified_followers_count",
+        "withheld",
+    ]
+)
+_TWEET_FIELDS = frozenset(
+    [
+        "id",
+        "text",
+        "author_id",
+        "created_at",
+        "conversation_id",
+        "in_reply_to_user_id",
+        "referenced_tweets",
+        "entities",
+        "lang",
+        "possibly_sensitive",
+        "reply_settings",
+        "source",
+        "public_metrics",
+        "edit_history_tweet_ids",
+    ]
+)
+_POST_FIELDS = _TWEET_FIELDS - {"referenced_tweets", "edit_history_tweet_ids"} | {
+    "referenced_posts",
+    "edit_history_post_ids",
+}
+_USER_FIELDS = frozenset(
+    [
+        "id",
+        "name",
+        "username",
+        "created_at",
+        "description",
+        "location",
+        "url",
+        "pinned_tweet_id",
+        "pinned_post_id",
+        "profile_image_url",
+        "profile_banner_url",
+        "protected",
+        "verified",
+        "verified_type",
+        "public_metrics",
+    ]
+)
+
+# Expansion -> the member that holds the ids, which is shown too, as X does.
+_TWEET_EXPANSIONS = {
+    "author_id": "author_id",
+    "entities.mentions.username": "entities",
+    "in_reply_to_user_id": "in_reply_to_user_id",
+    "referenced_tweets.id": "referenced_tweets",
+    "referenced_tweets.id.author_id": "referenced_tweets",
+}
+_POST_EXPANSIONS = {
+    "author_id": "author_id",
+    "entities.mentions.username": "entities",
+    "in_reply_to_user_id": "in_reply_to_user_id",
+    "referenced_posts": "referenced_posts",
+    "referenced_posts.author_id": "referenced_posts",
+}
+_TWEET_EXPANSIONS_ABSENT = frozenset(
+    [
+        "article.cover_media",
+        "article.media_entities",
+        "attachments.media_keys",
+        "attachments.media_source_tweet",
+        "attachments.poll_ids",
+        "edit_history_tweet_ids",
+        "edit_history_post_ids",
+        "entities.note.mentions.username",
+        "geo.place_id",
+        "referenced_tweets.id.attachments.media_keys",
+        "referenced_posts.attachments.media_keys",
+    ]
+)
+_USER_EXPANSIONS = {"pinned_tweet_id": "pinned_tweet_id"}
+_USER_POST_EXPANSIONS = {"pinned_post_id": "pinned_post_id"}
+_USER_EXPANSIONS_ABSENT = frozenset(["affiliation.user_id", "most_recent_tweet_id", "most_recent_post_id"])
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One choice."""
+
+    posts: bool
+    """Whether to speak of posts."""
+    expansions: frozenset[str]
+    """What to include, by the names of tweets whichever vocabulary was used."""
+    cut_tweet: Callable[[bytes], bytes]
+    """Cuts a tweet's record to the fields asked for."""
+    cut_user: Callable[[bytes], bytes]
+    """Cuts a person's record to the fields asked for."""
+
+
+class Selecting(Protocol):
+    """A request that carries a choice."""
+
+    @property
+    def tweet(self) -> Fields:
+        """`tweet.fields`."""
+        ...
+
+    @property
+    def post(self) -> Fields:
+        """`post.fields`."""
+        ...
+
+    @property
+    def user(self) -> Fields:
+        """`user.fields`."""
+        ...
+
+    @property
+    def expansions(self) -> str:
+        """`expansions`."""
+        ...
+
+
+def tweets_plan(request: Selecting) -> Plan:
+    """The plan of a request whose `data` is tweets. Raises InvalidArgument for a name that X does not know."""
+    return _tweets_plan(request.tweet.fields, request.post.fields, request.user.fields, request.expansions)
+
+
+def users_plan(request: Selecting) -> Plan:
+    """The plan of a request whose `data` is people. Raises InvalidArgument for a name that X does not know."""
+    return _users_plan(request.tweet.fields, request.post.fields, request.user.fields, request.expansions)
+
+
+@lru_cache(maxsize=_PLANS)
+def _tweets_plan(tweet_fields: str, post_fields: str, user_fields: str, expansions: str) -> Plan:
+    wanted = _names(expansions)
+    posts = bool(post_fields) or any("post" in name for name in wanted)
+    known = _POST_EXPANSIONS if posts else _TWEET_EXPANSIONS
+    _check("expansions", wanted, known.keys() | _TWEET_EXPANSIONS_ABSENT)
+    shown = {known[name] for name in wanted if name in known}
+    return _plan(posts, tweet_fields, post_fields, user_fields, wanted & known.keys(), shown, set())
+
+
+@lru_cache(maxsize=_PLANS)
+def _users_plan(tweet_fields: str, post_fields: str, user_fields: str, expansions: str) -> Plan:
+    wanted = _names(expansions)
+    posts = bool(post_fields) or any("post" in name for name in wanted)
+    known = _USER_POST_EXPANSIONS if posts else _USER_EXPANSIONS
+    _check("expansions", wanted, known.keys() | _USER_EXPANSIONS_ABSENT)
+    shown = {known[name] for name in wanted if name in known}
+    return _plan(posts, tweet_fields, post_fields, user_fields, wanted & known.keys(), set(), shown)
+
+
+def _plan(
+    posts: bool,
+    tweet_fields: str,
+    post_fields: str,
+    user_fields: str,
+    expansions: frozenset[str],
+    tweet_shown: set[str],
+    user_shown: set[str],
+) -> Plan:
+    of_tweet, of_post, of_user = _names(tweet_fields), _names(post_fields), _names(user_fields)
+    _check("tweet.fields", of_tweet, _TWEET_FIELDS | _TWEET_ABSENT)
+    _check("post.fields", of_post, _POST_FIELDS | _TWEET_ABSENT)
+    _check("user.fields", of_user, _USER_FIELDS | _USER_ABSENT)
+    fields = {_as_posts(name) if posts else name for name in of_tweet | of_post | tweet_shown}
+    fields |= {"default", "edit_history_post_ids" if posts else "edit_history_tweet_ids"}
+    return Plan(
+        posts=posts,
+        expansions=frozenset(
+            name.replace("referenced_posts.", "referenced_tweets.id.")
+            .replace("referenced_posts", "referenced_tweets.id")
+            .replace("pinned_post_id", "pinned_tweet_id")
+            for name in expansions
+        ),
+        cut_tweet=TWEET.cutter(TWEET.ranges(fields & TWEET.index.keys())),
+        cut_user=USER.cutter(USER.ranges(({"default"} | of_user | user_shown) & USER.index.keys())),
+    )
+
+
+def _as_posts(name: str) -> str:
+    if name == "public_metrics":
+        return "post_public_metrics"
+    return name.replace("_tweet", "_post")
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name for part in text.split(",") if (name := part.strip()))
+
+
+def _check(parameter: str, names: frozenset[str], known: frozenset[str] | set[str]) -> None:
+    unknown = sorted(names - known)
+    if unknown:
+        raise InvalidArgument(
+            "One or more parameters to your request was invalid.",
+            violations=[
+                Violation(
+                    parameter,
+                    f"The `{parameter}` query parameter value [{name[:64]}] is not one of [{','.join(sorted(known))}]",
+                )
+                for name in unknown[:10]
+            ],
+        )

@@ -1,0 +1,152 @@
+"""Writes answers from records. Every answer with tweets or people has the same wire format:
+
+    data = 1 (one or many), includes = 2, errors = 3, meta = 4
+
+so one writer serves them all (the contracts' response messages keep to these numbers; a test walks them). Records are
+cut, not parsed; only expansions beyond `author_id` parse what they look into.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rookery.api.v2.envelope_pb2 import Meta, Problem
+
+from views.hydrate import Hydrator
+from views.plan import Plan
+from views.record import TWEET, USER, is_there, owner_of
+
+_PROBLEMS = "https://api.x.com/2/problems/"
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+_SMALL = 2048
+_PREFIXES = [[bytes([number << 3 | 2]) + _varint(size) for size in range(_SMALL)] for number in range(5)]
+
+
+def wire(number: int, body: bytes) -> bytes:
+    """`body` as the length-delimited field `number` (at most 4)."""
+    size = len(body)
+    if size < _SMALL:
+        return _PREFIXES[number][size] + body
+    return bytes([number << 3 | 2]) + _varint(size) + body
+
+
+def _repeat(number: int, bodies: Iterable[bytes]) -> bytes:
+    parts: list[bytes] = []
+    prefixes = _PREFIXES[number]
+    for body in bodies:
+        size = len(body)
+        parts.append(prefixes[size] if size < _SMALL else bytes([number << 3 | 2]) + _varint(size))
+        parts.append(body)
+    return b"".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """The two hydrators that every answer needs."""
+
+    tweets: Hydrator
+    """Of tweets."""
+    users: Hydrator
+    """Of people."""
+
+
+def not_found(kind: str, parameter: str, value: str) -> Problem:
+    """The element of `errors` for something that is not there, or not for this viewer to know of."""
+    return Problem(
+        title="Not Found Error",
+        detail=f"Could not find {kind} with {parameter}: [{value}].",
+        type=f"{_PROBLEMS}resource-not-found",
+        resource_type=kind,
+        resource_id=value,
+        parameter=parameter,
+        value=value,
+    )
+
+
+def _page(data: bytes, includes: bytes, errors: Sequence[Problem], meta: Meta | None) -> bytes:
+    parts = [data]
+    if includes:
+        parts.append(wire(2, includes))
+    if errors:
+        parts.append(_repeat(3, (problem.SerializeToString() for problem in errors)))
+    if meta is not None:
+        parts.append(wire(4, meta.SerializeToString()))
+    return b"".join(parts)
+
+
+async def present_tweets(
+    plan: Plan,
+    views: Views,
+    records: Sequence[bytes],
+    *,
+    errors: Sequence[Problem] = (),
+    meta: Meta | None = None,
+    authors: dict[int, bytes | None] | None = None,
+) -> bytes:
+    """The answer whose `data` is `records`, every one of which is there.
+
+    Args:
+        authors: records of people that the caller has at hand already.
+    """
+    data = _repeat(1, map(plan.cut_tweet, records))
+    if not plan.expansions:
+        return _page(data, b"", errors, meta)
+    people: dict[int, bytes | None] = dict(authors or {})
+    wanted = dict.fromkeys(owner_of(record) for record in records) if "author_id" in plan.expansions else {}
+    included: list[bytes] = []
+    missing: list[Problem] = list(errors)
+    if plan.expansions != {"author_id"}:
+        tweets = [TWEET.parse(record) for record in records]
+        if plan.expansions & {"referenced_tweets.id", "referenced_tweets.id.author_id"}:
+            here = {tweet.id for tweet in tweets}
+            ids = list(dict.fromkeys(r.id for t in tweets for r in t.referenced_tweets if r.id not in here))
+            for tweet_id, record in zip(ids, await views.tweets.get(ids), strict=True):
+                if is_there(record) and record is not None:
+                    included.append(record)
+                    if "referenced_tweets.id.author_id" in plan.expansions:
+                        wanted[owner_of(record)] = None
+                else:
+                    missing.append(not_found("tweet", "referenced_tweets.id", str(tweet_id)))
+        if "in_reply_to_user_id" in plan.expansions:
+            wanted |= dict.fromkeys(t.in_reply_to_user_id for t in tweets if t.in_reply_to_user_id)
+        if "entities.mentions.username" in plan.expansions:
+            wanted |= dict.fromkeys(m.id for t in tweets for m in t.entities.mentions if m.id)
+    unread = [user_id for user_id in wanted if user_id not in people]
+    if unread:
+        people |= zip(unread, await views.users.get(unread), strict=True)
+    users = (record for user_id in wanted if (record := people[user_id]) is not None and is_there(record))
+    includes = _repeat(1, map(plan.cut_user, users))
+    if included:
+        includes += _repeat(3 if plan.posts else 2, map(plan.cut_tweet, included))
+    return _page(data, includes, missing, meta)
+
+
+async def present_users(
+    plan: Plan, views: Views, records: Sequence[bytes], *, errors: Sequence[Problem] = (), meta: Meta | None = None
+) -> bytes:
+    """The answer whose `data` is the people `records`, every one of which is there."""
+    data = _repeat(1, map(plan.cut_user, records))
+    includes = b""
+    missing = list(errors)
+    if "pinned_tweet_id" in plan.expansions:
+        pinned = list(dict.fromkeys(i for r in records if (i := USER.parse(r).pinned_tweet_id)))
+        found = await views.tweets.get(pinned)
+        there = [record for record in found if record is not None and is_there(record)]
+        includes = _repeat(3 if plan.posts else 2, map(plan.cut_tweet, there))
+        missing += [
+            not_found("tweet", "pinned_tweet_id", str(i))
+            for i, record in zip(pinned, found, strict=True)
+            if not is_there(record)
+        ]
+    return _page(data, includes, missing, meta)

@@ -1,0 +1,188 @@
+"""Read-model records of tweets and people: protobuf bytes that can be cut to the fields asked for without parsing.
+
+A record is
+
+    version   8 bytes big-endian (mesh/cache/records.py)
+    owner     8 bytes big-endian: the tweet's author; the person themself
+    offsets   2 bytes little-endian for each slot and one for the end, from the record's beginning
+    slots     each the wire format of one or more fields of the resource, in the order of `Layout.slots`
+
+Slots one after the other are a valid serialisation of the resource, so `Layout.parse` is one call; and any choice of
+slots, joined, is a valid serialisation of the resource with just those fields. Fields whose names differ between the
+vocabularies have a slot for each.
+
+Only the owning service writes records (docs/streams.md); this layout is the contract. It may change only together with
+the prefix of the keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from struct import Struct
+from typing import Generic, TypeVar
+
+from google.protobuf.message import Message
+from rookery.api.v2.tweet_pb2 import Tweet, TweetPublicMetrics
+from rookery.api.v2.user_pb2 import User
+
+from mesh.cache.records import is_tombstone
+
+TWEET_PREFIX = "tweet:1:"
+USER_PREFIX = "user:1:"
+
+M = TypeVar("M", bound=Message)
+_HEAD = Struct(">QQ")
+_OWNER = Struct(">Q")
+Ranges = tuple[tuple[int, int], ...]
+"""Slots to keep: pairs of the first and one past the last, ascending."""
+
+
+@dataclass(frozen=True)
+class Layout(Generic[M]):
+    """How one resource's record is laid out."""
+
+    message: type[M]
+    """The resource."""
+    slots: Mapping[str, Callable[[M], M]]
+    """For each slot, what of the resource it holds."""
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Place of each slot."""
+        return {name: place for place, name in enumerate(self.slots)}
+
+    @cached_property
+    def offsets(self) -> Struct:
+        """The offsets behind the head."""
+        return Struct(f"<{len(self.slots) + 1}H")
+
+    @cached_property
+    def start(self) -> int:
+        """Where the slots begin."""
+        return _HEAD.size + self.offsets.size
+
+    def encode(self, resource: M, *, version: int, owner: int) -> bytes:
+        """The record of `resource`. Raises ValueError when it would have more than 65,535 bytes."""
+        parts = [cut(resource).SerializeToString() for cut in self.slots.values()]
+        places = [self.start]
+        for part in parts:
+            places.append(places[-1] + len(part))
+        if places[-1] > 0xFFFF:
+            raise ValueError(f"a record may have at most 65535 bytes, not {places[-1]}")
+        return _HEAD.pack(version, owner) + self.offsets.pack(*places) + b"".join(parts)
+
+    def parse(self, record: bytes) -> M:
+        """The whole resource, in both vocabularies."""
+        parsed: M = self.message.FromString(record[self.start :])
+        return parsed
+
+    def ranges(self, names: Iterable[str]) -> Ranges:
+        """The slots `names` as ranges, neighbours joined."""
+        found: list[tuple[int, int]] = []
+        for place in sorted({self.index[name] for name in names}):
+            if found and found[-1][1] == place:
+                found[-1] = (found[-1][0], place + 1)
+            else:
+                found.append((place, place + 1))
+        return tuple(found)
+
+    def cutter(self, ranges: Ranges) -> Callable[[bytes], bytes]:
+        """A function that cuts a record to `ranges`; the result parses as the resource."""
+        unpack, at = self.offsets.unpack_from, _HEAD.size
+        if len(ranges) == 1:
+            ((first, last),) = ranges
+
+            def cut_one(record: bytes) -> bytes:
+                places = unpack(record, at)
+                return record[places[first] : places[last]]
+
+            return cut_one
+
+        def cut(record: bytes) -> bytes:
+            places = unpack(record, at)
+            return b"".join([record[places[first] : places[last]] for first, last in ranges])
+
+        return cut
+
+
+def owner_of(record: bytes) -> int:
+    """The tweet's author; of a person's record, the person."""
+    owner: int = _OWNER.unpack_from(record, 8)[0]
+    return owner
+
+
+def is_there(record: bytes | None) -> bool:
+    """Whether there is a resource: not unknown, not deleted."""
+    return bool(record) and not is_tombstone(record or b"")
+
+
+def _only(*names: str) -> Callable[[M], M]:
+    def cut(resource: M) -> M:
+        part = type(resource)()
+        for name in names:
+            field = resource.DESCRIPTOR.fields_by_name[name]
+            if field.is_repeated:
+                getattr(part, name).extend(getattr(resource, name))
+            elif not resource.HasField(name):
+                continue
+            elif field.message_type is not None:
+                getattr(part, name).CopyFrom(getattr(resource, name))
+            else:
+                setattr(part, name, getattr(resource, name))
+        return part
+
+    return cut
+
+
+def _metrics(without: str) -> Callable[[Tweet], Tweet]:
+    def cut(resource: Tweet) -> Tweet:
+        metrics = TweetPublicMetrics()
+        metrics.CopyFrom(resource.public_metrics)
+        metrics.ClearField(without)  # type: ignore[arg-type]
+        return Tweet(public_metrics=metrics)
+
+    return cut
+
+
+TWEET: Layout[Tweet] = Layout(
+    Tweet,
+    {
+        "default": _only("id", "text"),
+        "edit_history_tweet_ids": _only("edit_history_tweet_ids"),
+        "created_at": _only("created_at"),
+        "author_id": _only("author_id"),
+        "public_metrics": _metrics("repost_count"),
+        "conversation_id": _only("conversation_id"),
+        "in_reply_to_user_id": _only("in_reply_to_user_id"),
+        "referenced_tweets": _only("referenced_tweets"),
+        "entities": _only("entities"),
+        "lang": _only("lang"),
+        "possibly_sensitive": _only("possibly_sensitive"),
+        "reply_settings": _only("reply_settings"),
+        "source": _only("source"),
+        "edit_history_post_ids": _only("edit_history_post_ids"),
+        "referenced_posts": _only("referenced_posts"),
+        "post_public_metrics": _metrics("retweet_count"),
+    },
+)
+
+USER: Layout[User] = Layout(
+    User,
+    {
+        "default": _only("id", "name", "username"),
+        "created_at": _only("created_at"),
+        "verified": _only("verified"),
+        "public_metrics": _only("public_metrics"),
+        "description": _only("description"),
+        "profile_image_url": _only("profile_image_url"),
+        "protected": _only("protected"),
+        "location": _only("location"),
+        "url": _only("url"),
+        "verified_type": _only("verified_type"),
+        "profile_banner_url": _only("profile_banner_url"),
+        "pinned_tweet_id": _only("pinned_tweet_id"),
+        "pinned_post_id": _only("pinned_post_id"),
+    },
+)
