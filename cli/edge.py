@@ -22,7 +22,7 @@ _FOLDER = _PROJECT / "envoy"
 _TEMPLATE = "edge.yaml.j2"
 _JWKS_PATH = "/.well-known/jwks.json"
 _INVALID_REQUEST = "https://api.x.com/2/problems/invalid-request"
-_VARIABLE = re.compile(r"\{[A-Za-z0-9_.]+(?:=([^}]*))?\}")
+_VARIABLE = re.compile(r"\{([A-Za-z0-9_.]+)(?:=([^}]*))?\}")
 
 
 class EdgeConfigError(ValueError):
@@ -247,6 +247,7 @@ def render_edge(config: EdgeConfig) -> str:
     descriptors = config.descriptors.read_bytes()
     services = public_services(descriptors)
     known = operations(descriptors)
+    ignored = _ignored_parameters(descriptors)
     _check(config, services, known)
     jwks = next(operation for operation in known if operation.path == _JWKS_PATH)
     jwks_service = next(service for service in services if jwks.rpc.startswith(f"/{service.name}/"))
@@ -272,6 +273,7 @@ def render_edge(config: EdgeConfig) -> str:
             for name in sorted({service.cluster for service in services})
         ],
         known_paths=_known_paths(known),
+        ignored_parameters=ignored,
         problems=_PROBLEMS,
         unauthorized=next(problem for problem in _PROBLEMS if problem.status == 401),
         stripped_prefixes=_INTERNAL_PREFIXES if config.trusted_hops == 0 else _PROXY_PREFIXES,
@@ -310,12 +312,48 @@ def _bindings(rule: http_pb2.HttpRule, rpc: str) -> Iterator[Operation]:
         yield from _bindings(binding, rpc)
 
 
+def _ignored_parameters(descriptors: bytes) -> list[str]:
+    """Names that are part of some path, in both spellings: as query parameters they would override the path.
+
+    The transcoder takes `/2/tweets/1?id=2` for tweet 2 (a later value of a field wins), and can only be told which names
+    to ignore everywhere. So a name has one place in the whole contract.
+
+    Raises:
+        EdgeConfigError: a GET or DELETE wants a field as a parameter whose name is part of another's path.
+    """
+    files = descriptor_pb2.FileDescriptorSet.FromString(descriptors).file
+    messages = {f".{file.package}.{message.name}": message for file in files for message in file.message_type}
+    inputs = {
+        f"/{file.package}.{service.name}/{method.name}": messages[method.input_type]
+        for file in files
+        for service in file.service
+        for method in service.method
+        if method.input_type in messages
+    }
+    known = operations(descriptors)
+    names = {name.group(1) for operation in known for name in _VARIABLE.finditer(operation.path)}
+    seen: set[str] = set()
+    for operation in known:
+        if operation.method not in ("GET", "DELETE") or operation.rpc in seen:
+            continue  # a body has no such conflict, and an additional binding may leave a field of the first one's out
+        seen.add(operation.rpc)
+        own = {name.group(1) for name in _VARIABLE.finditer(operation.path)}
+        fields_ = {field_.name for field_ in inputs[operation.rpc].field} if operation.rpc in inputs else set()
+        if taken := (fields_ & names) - own:
+            raise EdgeConfigError(
+                f"{operation.rpc}: {', '.join(sorted(taken))} is part of another operation's path, and so no query "
+                "parameter; give the field another name"
+            )
+    camel = {re.sub(r"_(\w)", lambda found: found.group(1).upper(), name) for name in names}
+    return sorted(names | camel)
+
+
 def _path_regex(template: str) -> str:
     """RE2 of a path template (google.api.http): a variable is one segment, unless it has a pattern of its own."""
     parts: list[str] = []
     end = 0
     for variable in _VARIABLE.finditer(template):
-        parts += (re.escape(template[end : variable.start()]), _pattern_regex(variable.group(1) or "*"))
+        parts += (re.escape(template[end : variable.start()]), _pattern_regex(variable.group(2) or "*"))
         end = variable.end()
     return "".join((*parts, re.escape(template[end:])))
 

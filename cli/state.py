@@ -123,6 +123,17 @@ def read_state(root: Path) -> MeshState | None:
     return cast(MeshState, state)
 
 
+def running_state(root: Path) -> MeshState:
+    """The state of the mesh that runs on the folder, ready. Raises DataError when there is none."""
+    root = root.resolve()
+    state, who = read_state(root), holder(root)
+    if state is None or who is None or state["pid"] != who.pid:
+        raise DataError(f"no mesh runs on {root}: `rookery up --data {root}` starts one")
+    if not state["ready"]:
+        raise DataError(f"the mesh on {root} is starting or stopping")
+    return state
+
+
 async def ended(who: Holder, deadline_s: float) -> bool:
     """Waits for a supervisor to end; False when it has not within the deadline."""
     try:

@@ -1,7 +1,7 @@
--- The response side of the edge: what leaves is JSON over HTTP, and an error is a problem (RFC 9457).
+-- What leaves the edge is JSON over HTTP, and an error is a problem (RFC 9457).
 --
--- Filters see a response in reverse order, so this runs after the transcoder. On success it looks at three headers and
--- never at the body. The renderer puts the table PROBLEMS (status -> {title, detail, type}) before this text.
+-- Filters see a response in reverse order, so envoy_on_response runs after the transcoder. On success it looks at three
+-- headers and never at the body. The renderer puts the table PROBLEMS (status -> {title, detail, type}) before this text.
 
 local INTERNAL = {
   "grpc-status", "grpc-message", "grpc-status-details-bin", "grpc-accept-encoding", "grpc-encoding", "x-problem-json",
@@ -25,6 +25,15 @@ end
 
 local function unescape(text)
   return (string.gsub(text, "%%(%x%x)", function(code) return string.char(tonumber(code, 16)) end))
+end
+
+-- The transcoder compares its list of ignored parameters with names as they came, and unescapes them later: ?%69d=2 would
+-- be tweet 2 at /2/tweets/1. No name needs an escape.
+function envoy_on_request(handle)
+  local path = handle:headers():get(":path")
+  if string.find(path, "[?&][^=&]*%%") then
+    handle:respond({[":status"] = "400"}, "A parameter's name has an escape in it.")
+  end
 end
 
 function envoy_on_response(handle)

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from google.api import annotations_pb2  # noqa: F401 -- so that http rules are known
+from google.protobuf import descriptor_pb2
 
 from cli.edge import (
     EdgeConfig,
@@ -122,3 +124,14 @@ def test_the_executable_is_the_wheels_even_when_the_project_is_first_on_the_path
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
     assert Path(done.stdout.strip()) == envoy_path()
     assert envoy_path().parts[-3:] == ("envoy", "_bin", "envoy")
+
+
+def test_a_parameter_named_like_a_part_of_another_path_is_refused(tmp_path: Path) -> None:
+    files = descriptor_pb2.FileDescriptorSet.FromString(EMBEDDED.descriptors.read_bytes())
+    (tweets,) = [file for file in files.file if file.name == "rookery/tweet/v1/tweet_service.proto"]
+    (request,) = [message for message in tweets.message_type if message.name == "ListTweetsByIdRequest"]
+    request.field.add(name="username", number=100, type=descriptor_pb2.FieldDescriptorProto.TYPE_STRING)
+    changed = tmp_path / "descriptors.pb"
+    changed.write_bytes(files.SerializeToString())
+    with pytest.raises(EdgeConfigError, match="ListTweetsById: username"):
+        render_edge(dataclasses.replace(EMBEDDED, descriptors=changed))

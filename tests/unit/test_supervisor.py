@@ -18,12 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from cli.edge import envoy_path
 from cli.errors import DataError, PortError, StartError
 from cli.logs import added, seek_to_last
 from cli.ports import Ports
 from cli.probe import Probe, ask
 from cli.process import Patience, State
-from cli.profile import PROFILES, SERVICES, Embedded, Migration, Place, ProcessSpec, service_environment
+from cli.profile import PROFILES, SERVICES, Embedded, Migration, Place, ProcessSpec, drain_envoy, service_environment
 from cli.state import DataFolder, holder, make, read_state, start_ticks
 from cli.supervisor import Mesh, Report, cut_logs, running_mesh, without_secrets
 
@@ -75,6 +76,30 @@ async def main(*ports):
     await asyncio.Event().wait()
 
 asyncio.run(main(*sys.argv[1:]))
+"""
+
+ENVOY = """
+admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {admin}}}}}}}
+static_resources:
+  listeners:
+  - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: edge
+          route_config:
+            virtual_hosts:
+            - {{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: slow}}}}]}}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+  clusters:
+  - name: slow
+    load_assignment:
+      cluster_name: slow
+      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{pipe: {{path: "{backend}"}}}}}}}}]}}]
 """
 
 
@@ -306,6 +331,50 @@ class TestFailures:
         await down
         assert not alive(pid)
         assert time.monotonic() - began < 5
+
+
+class TestDrain:
+    async def test_envoy_answers_what_is_in_flight_and_takes_nothing_new(self, tmp_path: Path) -> None:
+        asked, finish = asyncio.Event(), asyncio.Event()
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            await finish.wait()
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone")
+            await writer.drain()
+            writer.close()
+
+        class Real(Fake):
+            def processes(self, place: Place) -> Sequence[ProcessSpec]:
+                admin = place.reserve_port()
+                config = ENVOY.format(admin=admin, port=place.port, backend=place.sockets / "slow.sock")
+                (place.run / "edge.yaml").write_text(config)
+                command = (str(envoy_path()), "-c", "edge.yaml", "--use-dynamic-base-id", "--disable-hot-restart")
+                probe = Probe("envoy", f"127.0.0.1:{admin}")
+                return [ProcessSpec("envoy", command, probe, folder=place.run, drain=lambda: drain_envoy(probe.target))]
+
+        async with fake_mesh(tmp_path / "data", Real()) as mesh:
+            backend = await asyncio.start_unix_server(answer, mesh.data / "run" / "slow.sock")
+            port = int(mesh.url.rpartition(":")[2])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nhost: edge\r\nconnection: close\r\n\r\n")
+            await asked.wait()
+            stopping = asyncio.create_task(mesh.stop("envoy"))
+            async with asyncio.timeout(5):
+                while True:
+                    try:
+                        _, late = await asyncio.open_connection("127.0.0.1", port)
+                    except ConnectionRefusedError:
+                        break
+                    late.close()
+                    await asyncio.sleep(0.01)
+            assert not stopping.done()
+            finish.set()
+            assert (await reader.read()).endswith(b"done")
+            await stopping
+            writer.close()
+            backend.close()
 
 
 class TestOrphans:

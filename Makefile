@@ -1,0 +1,52 @@
+# `make run` and `make test` work on a fresh machine that has Python 3.11 and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.run-installed
+DEV := $(VENV)/.dev-installed
+PORT ?= 8080
+DATA ?= .rookery
+
+.PHONY: help run test test-fast lint gen breaking lock clean
+
+help:  ## Says what there is.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(RUN)  ## Installs what is needed, starts the whole mesh and prints where it listens (PORT=8080 DATA=.rookery).
+	@exec $(BIN)/rookery up --port $(PORT) --data $(DATA)
+
+test: $(DEV)  ## Runs all tests on the embedded profile.
+	$(BIN)/python -m pytest -n $${TEST_WORKERS:-2} --dist loadgroup
+
+lint: $(DEV)  ## Formats are checked, types too, and the contracts' style.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy mesh views services cli bench scripts
+	$(BIN)/python scripts/gen.py --image $(VENV)/contracts.binpb
+	$(BIN)/buf lint $(VENV)/contracts.binpb --config proto/buf.yaml
+
+gen: $(DEV)  ## Makes gen/ from proto/.
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/gen.py
+
+breaking: $(DEV)  ## Checks that the contracts changed only in compatible ways since AGAINST (a git ref; origin/main).
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/breaking.sh $(or $(AGAINST),origin/main)
+
+lock: $(DEV)  ## Pins the newest versions that pyproject.toml allows, with hashes.
+	$(BIN)/python scripts/lock.py
+
+clean:  ## Removes the environment and what tools left; never data.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+
+# An environment is made anew when Python changed or the pins did.
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit("Rookery needs Python 3.11 or newer; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN): $(VENV)/pyvenv.cfg requirements/run.txt pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/run.txt
+	$(BIN)/python scripts/link.py
+	@touch $@
+
+$(DEV): $(RUN) requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
+	@touch $@
