@@ -28,10 +28,11 @@ lint: $(DEV)  ## Formats are checked, types too, and the contracts' style.
 gen: $(DEV)  ## Makes gen/ from proto/.
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/gen.py
 
-breaking: $(DEV)  ## Checks that the contracts changed only in compatible ways since AGAINST (a git ref; origin/main).
-	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/breaking.sh $(or $(AGAINST),origin/main)
+breaking: $(DEV)  ## Checks that the contracts changed only in compatible ways since what landed last (AGAINST=ref).
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/breaking.sh $(AGAINST)
 
 lock: $(DEV)  ## Pins the newest versions that pyproject.toml allows, with hashes.
+	$(BIN)/python -m pip install --quiet pip-tools==7.6.2
 	$(BIN)/python scripts/lock.py
 
 clean:  ## Removes the environment and what tools left; never data.

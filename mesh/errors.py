@@ -188,6 +188,15 @@ class DeadlineExceeded(MeshError):
     title = "Gateway Timeout"
 
 
+class Unimplemented(MeshError):
+    """The request is well formed, and this version does not do what it asks for."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+    reason = "UNIMPLEMENTED"
+    status = 501
+    title = "Not Implemented"
+
+
 class Internal(MeshError):
     """A defect. The detail carries an id that is also in the log, and nothing else."""
 
@@ -204,6 +213,7 @@ _BY_CODE: dict[grpc.StatusCode, type[MeshError]] = {
         ResourceExhausted,
         Unavailable,
         DeadlineExceeded,
+        Unimplemented,
         Internal,
     )
 }

@@ -11,7 +11,7 @@ from rookery.user.v1.user_mesh_pb2 import ResolveUsernamesRequest
 
 from mesh.client import Destination
 from mesh.context import current
-from mesh.errors import DeadlineExceeded, Unavailable
+from mesh.errors import DeadlineExceeded, Unavailable, Unimplemented
 from mesh.ids import LeasedIds
 from mesh.interceptors.viewer import require_self, require_viewer
 from services.tweet.domain import StoredTweet, checked_text
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceAsyncStub
 
 _log = structlog.get_logger(__name__)
+_NOT_YET = frozenset({"reply", "quote_tweet_id", "media", "poll"})
 _MENTIONS_S = 0.25  # of the 500 ms that a post may take; without it mentions go without ids
 
 
@@ -39,6 +40,9 @@ class CreateTweet:
 
     async def __call__(self, request: CreateTweetRequest) -> CreateTweetResponse:
         """Raises InvalidArgument for a text that cannot be a tweet, PermissionDenied for another's `user_id`."""
+        for field, _ in request.ListFields():
+            if field.name in _NOT_YET:
+                raise Unimplemented(f"This server does not carry out `{field.name}` yet.")
         viewer = require_self(request.user_id) if request.user_id else require_viewer()
         text = checked_text(request.text, request.content)
         tweet = await self._store.by_request(viewer, request.request_id) if request.request_id else None

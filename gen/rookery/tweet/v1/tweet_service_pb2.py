@@ -28,13 +28,19 @@ from rookery.api.v2 import envelope_pb2 as rookery_dot_api_dot_v2_dot_envelope__
 from rookery.api.v2 import tweet_pb2 as rookery_dot_api_dot_v2_dot_tweet__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$rookery/tweet/v1/tweet_service.proto\x12\x10rookery.tweet.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1drookery/api/v2/envelope.proto\x1a\x1arookery/api/v2/tweet.proto\"\xd7\x01\n\x12\x43reateTweetRequest\x12\x16\n\x04text\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x19\n\x07\x63ontent\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x0f\n\x07user_id\x18\x03 \x01(\x03\x12\x1b\n\nrequest_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x44\n\x0ereply_settings\x18\x05 \x01(\tB,\xbaH)r\'R\x00R\x08\x65veryoneR\x0ementionedUsersR\tfollowing\x12\x1a\n\x12possibly_sensitive\x18\x06 \x01(\x08\":\n\x13\x43reateTweetResponse\x12#\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x15.rookery.api.v2.Tweet\")\n\x12\x44\x65leteTweetRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"y\n\x13\x44\x65leteTweetResponse\x12\x38\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32*.rookery.tweet.v1.DeleteTweetResponse.Data\x1a(\n\x04\x44\x61ta\x12\x14\n\x07\x64\x65leted\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_deleted\"\xb7\x01\n\x0fGetTweetRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12%\n\x05tweet\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04user\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x8c\x01\n\x10GetTweetResponse\x12#\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x15.rookery.api.v2.Tweet\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\"\xc1\x01\n\x15ListTweetsByIdRequest\x12\x17\n\x03ids\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xb4\x10\x12%\n\x05tweet\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04user\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x92\x01\n\x16ListTweetsByIdResponse\x12#\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x15.rookery.api.v2.Tweet\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\"\x9e\x03\n\x15ListUserTweetsRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12#\n\x0bmax_results\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01H\x00\x88\x01\x01\x12\"\n\x10pagination_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12%\n\x05tweet\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x05 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04user\x18\x06 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x18\n\x07\x65xclude\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x19\n\x08since_id\x18\t \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x19\n\x08until_id\x18\n \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1b\n\nstart_time\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18(\x12\x19\n\x08\x65nd_time\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18(B\x0e\n\x0c_max_results\"\xb6\x01\n\x16ListUserTweetsResponse\x12#\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x15.rookery.api.v2.Tweet\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\x12\"\n\x04meta\x18\x04 \x01(\x0b\x32\x14.rookery.api.v2.Meta2\xe9\x04\n\x0cTweetService\x12~\n\x0b\x43reateTweet\x12$.rookery.tweet.v1.CreateTweetRequest\x1a%.rookery.tweet.v1.CreateTweetResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\t/2/tweets:\x01*Z\x0c\"\x07/tweets:\x01*\x12r\n\x0b\x44\x65leteTweet\x12$.rookery.tweet.v1.DeleteTweetRequest\x1a%.rookery.tweet.v1.DeleteTweetResponse\"\x16\x82\xd3\xe4\x93\x02\x10*\x0e/2/tweets/{id}\x12i\n\x08GetTweet\x12!.rookery.tweet.v1.GetTweetRequest\x1a\".rookery.tweet.v1.GetTweetResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/2/tweets/{id}\x12v\n\x0eListTweetsById\x12\'.rookery.tweet.v1.ListTweetsByIdRequest\x1a(.rookery.tweet.v1.ListTweetsByIdResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/2/tweets\x12\x81\x01\n\x0eListUserTweets\x12\'.rookery.tweet.v1.ListUserTweetsRequest\x1a(.rookery.tweet.v1.ListUserTweetsResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/2/users/{id}/tweetsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$rookery/tweet/v1/tweet_service.proto\x12\x10rookery.tweet.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1drookery/api/v2/envelope.proto\x1a\x1arookery/api/v2/tweet.proto\"\xd2\x04\n\x12\x43reateTweetRequest\x12\x16\n\x04text\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x19\n\x07\x63ontent\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x0f\n\x07user_id\x18\x03 \x01(\x03\x12\x1b\n\nrequest_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x44\n\x0ereply_settings\x18\x05 \x01(\tB,\xbaH)r\'R\x00R\x08\x65veryoneR\x0ementionedUsersR\tfollowing\x12\x1a\n\x12possibly_sensitive\x18\x06 \x01(\x08\x12\x39\n\x05reply\x18\x07 \x01(\x0b\x32*.rookery.tweet.v1.CreateTweetRequest.Reply\x12\x16\n\x0equote_tweet_id\x18\x08 \x01(\x03\x12\x39\n\x05media\x18\t \x01(\x0b\x32*.rookery.tweet.v1.CreateTweetRequest.Media\x12\x37\n\x04poll\x18\n \x01(\x0b\x32).rookery.tweet.v1.CreateTweetRequest.Poll\x1aO\n\x05Reply\x12\x1c\n\x14in_reply_to_tweet_id\x18\x01 \x01(\x03\x12(\n\x16\x65xclude_reply_user_ids\x18\x02 \x03(\x03\x42\x08\xbaH\x05\x92\x01\x02\x10\x32\x1a$\n\x05Media\x12\x1b\n\tmedia_ids\x18\x01 \x03(\x03\x42\x08\xbaH\x05\x92\x01\x02\x10\x04\x1a;\n\x04Poll\x12\x19\n\x07options\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x04\x12\x18\n\x10\x64uration_minutes\x18\x02 \x01(\x05\":\n\x13\x43reateTweetResponse\x12#\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x15.rookery.api.v2.Tweet\")\n\x12\x44\x65leteTweetRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"y\n\x13\x44\x65leteTweetResponse\x12\x38\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32*.rookery.tweet.v1.DeleteTweetResponse.Data\x1a(\n\x04\x44\x61ta\x12\x14\n\x07\x64\x65leted\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_deleted\"\xb7\x01\n\x0fGetTweetRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12%\n\x05tweet\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04user\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x8c\x01\n\x10GetTweetResponse\x12#\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x15.rookery.api.v2.Tweet\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\"\xc1\x01\n\x15ListTweetsByIdRequest\x12\x17\n\x03ids\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xb4\x10\x12%\n\x05tweet\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04user\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x92\x01\n\x16ListTweetsByIdResponse\x12#\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x15.rookery.api.v2.Tweet\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\"\x9e\x03\n\x15ListUserTweetsRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12#\n\x0bmax_results\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01H\x00\x88\x01\x01\x12\"\n\x10pagination_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12%\n\x05tweet\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x05 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04user\x18\x06 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x18\n\x07\x65xclude\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x19\n\x08since_id\x18\t \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x19\n\x08until_id\x18\n \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1b\n\nstart_time\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18(\x12\x19\n\x08\x65nd_time\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18(B\x0e\n\x0c_max_results\"\xb6\x01\n\x16ListUserTweetsResponse\x12#\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x15.rookery.api.v2.Tweet\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\x12\"\n\x04meta\x18\x04 \x01(\x0b\x32\x14.rookery.api.v2.Meta2\xe9\x04\n\x0cTweetService\x12~\n\x0b\x43reateTweet\x12$.rookery.tweet.v1.CreateTweetRequest\x1a%.rookery.tweet.v1.CreateTweetResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\t/2/tweets:\x01*Z\x0c\"\x07/tweets:\x01*\x12r\n\x0b\x44\x65leteTweet\x12$.rookery.tweet.v1.DeleteTweetRequest\x1a%.rookery.tweet.v1.DeleteTweetResponse\"\x16\x82\xd3\xe4\x93\x02\x10*\x0e/2/tweets/{id}\x12i\n\x08GetTweet\x12!.rookery.tweet.v1.GetTweetRequest\x1a\".rookery.tweet.v1.GetTweetResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/2/tweets/{id}\x12v\n\x0eListTweetsById\x12\'.rookery.tweet.v1.ListTweetsByIdRequest\x1a(.rookery.tweet.v1.ListTweetsByIdResponse\"\x11\x82\xd3\xe4\x93\x02\x0b\x12\t/2/tweets\x12\x81\x01\n\x0eListUserTweets\x12\'.rookery.tweet.v1.ListUserTweetsRequest\x1a(.rookery.tweet.v1.ListUserTweetsResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/2/users/{id}/tweetsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rookery.tweet.v1.tweet_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CREATETWEETREQUEST_REPLY'].fields_by_name['exclude_reply_user_ids']._loaded_options = None
+  _globals['_CREATETWEETREQUEST_REPLY'].fields_by_name['exclude_reply_user_ids']._serialized_options = b'\272H\005\222\001\002\0202'
+  _globals['_CREATETWEETREQUEST_MEDIA'].fields_by_name['media_ids']._loaded_options = None
+  _globals['_CREATETWEETREQUEST_MEDIA'].fields_by_name['media_ids']._serialized_options = b'\272H\005\222\001\002\020\004'
+  _globals['_CREATETWEETREQUEST_POLL'].fields_by_name['options']._loaded_options = None
+  _globals['_CREATETWEETREQUEST_POLL'].fields_by_name['options']._serialized_options = b'\272H\005\222\001\002\020\004'
   _globals['_CREATETWEETREQUEST'].fields_by_name['text']._loaded_options = None
   _globals['_CREATETWEETREQUEST'].fields_by_name['text']._serialized_options = b'\272H\005r\003\030\200 '
   _globals['_CREATETWEETREQUEST'].fields_by_name['content']._loaded_options = None
@@ -82,27 +88,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TWEETSERVICE'].methods_by_name['ListUserTweets']._loaded_options = None
   _globals['_TWEETSERVICE'].methods_by_name['ListUserTweets']._serialized_options = b'\202\323\344\223\002\026\022\024/2/users/{id}/tweets'
   _globals['_CREATETWEETREQUEST']._serialized_start=177
-  _globals['_CREATETWEETREQUEST']._serialized_end=392
-  _globals['_CREATETWEETRESPONSE']._serialized_start=394
-  _globals['_CREATETWEETRESPONSE']._serialized_end=452
-  _globals['_DELETETWEETREQUEST']._serialized_start=454
-  _globals['_DELETETWEETREQUEST']._serialized_end=495
-  _globals['_DELETETWEETRESPONSE']._serialized_start=497
-  _globals['_DELETETWEETRESPONSE']._serialized_end=618
-  _globals['_DELETETWEETRESPONSE_DATA']._serialized_start=578
-  _globals['_DELETETWEETRESPONSE_DATA']._serialized_end=618
-  _globals['_GETTWEETREQUEST']._serialized_start=621
-  _globals['_GETTWEETREQUEST']._serialized_end=804
-  _globals['_GETTWEETRESPONSE']._serialized_start=807
-  _globals['_GETTWEETRESPONSE']._serialized_end=947
-  _globals['_LISTTWEETSBYIDREQUEST']._serialized_start=950
-  _globals['_LISTTWEETSBYIDREQUEST']._serialized_end=1143
-  _globals['_LISTTWEETSBYIDRESPONSE']._serialized_start=1146
-  _globals['_LISTTWEETSBYIDRESPONSE']._serialized_end=1292
-  _globals['_LISTUSERTWEETSREQUEST']._serialized_start=1295
-  _globals['_LISTUSERTWEETSREQUEST']._serialized_end=1709
-  _globals['_LISTUSERTWEETSRESPONSE']._serialized_start=1712
-  _globals['_LISTUSERTWEETSRESPONSE']._serialized_end=1894
-  _globals['_TWEETSERVICE']._serialized_start=1897
-  _globals['_TWEETSERVICE']._serialized_end=2514
+  _globals['_CREATETWEETREQUEST']._serialized_end=771
+  _globals['_CREATETWEETREQUEST_REPLY']._serialized_start=593
+  _globals['_CREATETWEETREQUEST_REPLY']._serialized_end=672
+  _globals['_CREATETWEETREQUEST_MEDIA']._serialized_start=674
+  _globals['_CREATETWEETREQUEST_MEDIA']._serialized_end=710
+  _globals['_CREATETWEETREQUEST_POLL']._serialized_start=712
+  _globals['_CREATETWEETREQUEST_POLL']._serialized_end=771
+  _globals['_CREATETWEETRESPONSE']._serialized_start=773
+  _globals['_CREATETWEETRESPONSE']._serialized_end=831
+  _globals['_DELETETWEETREQUEST']._serialized_start=833
+  _globals['_DELETETWEETREQUEST']._serialized_end=874
+  _globals['_DELETETWEETRESPONSE']._serialized_start=876
+  _globals['_DELETETWEETRESPONSE']._serialized_end=997
+  _globals['_DELETETWEETRESPONSE_DATA']._serialized_start=957
+  _globals['_DELETETWEETRESPONSE_DATA']._serialized_end=997
+  _globals['_GETTWEETREQUEST']._serialized_start=1000
+  _globals['_GETTWEETREQUEST']._serialized_end=1183
+  _globals['_GETTWEETRESPONSE']._serialized_start=1186
+  _globals['_GETTWEETRESPONSE']._serialized_end=1326
+  _globals['_LISTTWEETSBYIDREQUEST']._serialized_start=1329
+  _globals['_LISTTWEETSBYIDREQUEST']._serialized_end=1522
+  _globals['_LISTTWEETSBYIDRESPONSE']._serialized_start=1525
+  _globals['_LISTTWEETSBYIDRESPONSE']._serialized_end=1671
+  _globals['_LISTUSERTWEETSREQUEST']._serialized_start=1674
+  _globals['_LISTUSERTWEETSREQUEST']._serialized_end=2088
+  _globals['_LISTUSERTWEETSRESPONSE']._serialized_start=2091
+  _globals['_LISTUSERTWEETSRESPONSE']._serialized_end=2273
+  _globals['_TWEETSERVICE']._serialized_start=2276
+  _globals['_TWEETSERVICE']._serialized_end=2893
 # @@protoc_insertion_point(module_scope)

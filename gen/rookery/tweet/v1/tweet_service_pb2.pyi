@@ -22,9 +22,86 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateTweetRequest(_message.Message):
-    """CreateTweetRequest is the tweet to be."""
+    """CreateTweetRequest is the tweet to be. Members that X has and this version
+    does not carry out yet (reply, quote_tweet_id, media, poll) are refused as
+    UNIMPLEMENTED: a reply must not become a tweet that answers nobody.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Reply(_message.Message):
+        """Reply says what the tweet answers."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        IN_REPLY_TO_TWEET_ID_FIELD_NUMBER: _builtins.int
+        EXCLUDE_REPLY_USER_IDS_FIELD_NUMBER: _builtins.int
+        in_reply_to_tweet_id: _builtins.int
+        """The tweet answered."""
+        @_builtins.property
+        def exclude_reply_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+            """People of the conversation who are not to be answered."""
+
+        def __init__(
+            self,
+            *,
+            in_reply_to_tweet_id: _builtins.int = ...,
+            exclude_reply_user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_reply_user_ids", b"exclude_reply_user_ids", "in_reply_to_tweet_id", b"in_reply_to_tweet_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Media(_message.Message):
+        """Media says what is attached."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        MEDIA_IDS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def media_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+            """Uploads, up to 4."""
+
+        def __init__(
+            self,
+            *,
+            media_ids: _abc.Iterable[_builtins.int] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["media_ids", b"media_ids"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Poll(_message.Message):
+        """Poll asks the readers."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        OPTIONS_FIELD_NUMBER: _builtins.int
+        DURATION_MINUTES_FIELD_NUMBER: _builtins.int
+        duration_minutes: _builtins.int
+        """How long votes are taken."""
+        @_builtins.property
+        def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """2 to 4 choices."""
+
+        def __init__(
+            self,
+            *,
+            options: _abc.Iterable[_builtins.str] | None = ...,
+            duration_minutes: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_minutes", b"duration_minutes", "options", b"options"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     TEXT_FIELD_NUMBER: _builtins.int
     CONTENT_FIELD_NUMBER: _builtins.int
@@ -32,6 +109,10 @@ class CreateTweetRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     REPLY_SETTINGS_FIELD_NUMBER: _builtins.int
     POSSIBLY_SENSITIVE_FIELD_NUMBER: _builtins.int
+    REPLY_FIELD_NUMBER: _builtins.int
+    QUOTE_TWEET_ID_FIELD_NUMBER: _builtins.int
+    MEDIA_FIELD_NUMBER: _builtins.int
+    POLL_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """1 to 280 weighted characters (twitter-text v3)."""
     content: _builtins.str
@@ -44,6 +125,20 @@ class CreateTweetRequest(_message.Message):
     """Who may answer: everyone (default), mentionedUsers, following."""
     possibly_sensitive: _builtins.bool
     """Whether the author marks it as sensitive."""
+    quote_tweet_id: _builtins.int
+    """Not carried out yet."""
+    @_builtins.property
+    def reply(self) -> Global___CreateTweetRequest.Reply:
+        """Not carried out yet."""
+
+    @_builtins.property
+    def media(self) -> Global___CreateTweetRequest.Media:
+        """Not carried out yet."""
+
+    @_builtins.property
+    def poll(self) -> Global___CreateTweetRequest.Poll:
+        """Not carried out yet."""
+
     def __init__(
         self,
         *,
@@ -53,10 +148,14 @@ class CreateTweetRequest(_message.Message):
         request_id: _builtins.str = ...,
         reply_settings: _builtins.str = ...,
         possibly_sensitive: _builtins.bool = ...,
+        reply: Global___CreateTweetRequest.Reply | None = ...,
+        quote_tweet_id: _builtins.int = ...,
+        media: Global___CreateTweetRequest.Media | None = ...,
+        poll: Global___CreateTweetRequest.Poll | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["media", b"media", "poll", b"poll", "reply", b"reply"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "possibly_sensitive", b"possibly_sensitive", "reply_settings", b"reply_settings", "request_id", b"request_id", "text", b"text", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "media", b"media", "poll", b"poll", "possibly_sensitive", b"possibly_sensitive", "quote_tweet_id", b"quote_tweet_id", "reply", b"reply", "reply_settings", b"reply_settings", "request_id", b"request_id", "text", b"text", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

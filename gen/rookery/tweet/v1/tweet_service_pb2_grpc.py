@@ -70,7 +70,8 @@ class TweetServiceServicer:
         """CreateTweet stores a tweet of the viewer (201). The same `request_id`
         gives the same tweet. Callers: outside clients. Access: one transaction:
         the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
-        text that is empty or over 280 weighted characters.
+        text that is empty or over 280 weighted characters, UNIMPLEMENTED for
+        replies, quotes, media and polls.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,7 +37,8 @@ class TweetServiceStub:
     """CreateTweet stores a tweet of the viewer (201). The same `request_id`
     gives the same tweet. Callers: outside clients. Access: one transaction:
     the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
-    text that is empty or over 280 weighted characters.
+    text that is empty or over 280 weighted characters, UNIMPLEMENTED for
+    replies, quotes, media and polls.
     """
     DeleteTweet: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.DeleteTweetRequest, _tweet_service_pb2.DeleteTweetResponse]
     """DeleteTweet deletes one of the viewer's own. Callers: outside clients.
@@ -66,7 +67,8 @@ class TweetServiceAsyncStub(TweetServiceStub):
     """CreateTweet stores a tweet of the viewer (201). The same `request_id`
     gives the same tweet. Callers: outside clients. Access: one transaction:
     the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
-    text that is empty or over 280 weighted characters.
+    text that is empty or over 280 weighted characters, UNIMPLEMENTED for
+    replies, quotes, media and polls.
     """
     DeleteTweet: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.DeleteTweetRequest, _tweet_service_pb2.DeleteTweetResponse]  # type: ignore[assignment]
     """DeleteTweet deletes one of the viewer's own. Callers: outside clients.
@@ -98,7 +100,8 @@ class TweetServiceServicer(metaclass=_abc_1.ABCMeta):
         """CreateTweet stores a tweet of the viewer (201). The same `request_id`
         gives the same tweet. Callers: outside clients. Access: one transaction:
         the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
-        text that is empty or over 280 weighted characters.
+        text that is empty or over 280 weighted characters, UNIMPLEMENTED for
+        replies, quotes, media and polls.
         """
 
     @_abc_1.abstractmethod
