@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 VIEWER_KEY = "x-user-id"  # set by the edge from the verified token's subject, and by services towards each other
 TRACE_KEY = "traceparent"  # W3C Trace Context, level 1
+REQUEST_KEY = "x-request-id"  # a UUID, which the edge makes for each request and writes to its access log
 
 
 @dataclass(slots=True)
@@ -43,6 +44,12 @@ def current() -> CallContext:
 def enter(context: CallContext) -> None:
     """Makes `context` current for the rest of this task (a gRPC handler's task is its own)."""
     _current.set(context)
+
+
+def trace_of_request(request_id: str) -> str:
+    """A trace whose id is the edge's request id, so that access log, service logs and events name the same number."""
+    trace = request_id.replace("-", "")
+    return f"00-{trace}-{trace[:16]}-00" if len(trace) == 32 and trace.isalnum() else ""
 
 
 def child_traceparent(parent: str) -> str:

@@ -6,7 +6,7 @@ import time
 
 from google.protobuf.message import Message
 
-from mesh.context import TRACE_KEY, VIEWER_KEY, CallContext, current, enter
+from mesh.context import REQUEST_KEY, TRACE_KEY, VIEWER_KEY, CallContext, current, enter, trace_of_request
 from mesh.errors import PermissionDenied, Unauthenticated
 from mesh.interceptors.base import Answer, Context, Next, Rpc
 
@@ -31,6 +31,8 @@ class Viewer:
                         raise Unauthenticated("The request's identity cannot be read.")
                 elif key == TRACE_KEY and isinstance(value, str):
                     call.traceparent = value
+                elif key == REQUEST_KEY and isinstance(value, str) and not call.traceparent:
+                    call.traceparent = trace_of_request(value)
             left = context.time_remaining()
             if left is not None:
                 call.deadline = time.monotonic() + left

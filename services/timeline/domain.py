@@ -10,21 +10,23 @@ from struct import Struct
 from views.entry import Entry
 from views.lists import LIMIT
 
-_PLACE = Struct(">qH")
+_PLACE = Struct(">qH?")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a page of a home timeline begins."""
 
-    before_id: int
-    """Only tweets with smaller ids; 0 for the top."""
+    beyond_id: int
+    """The tweet next to the page; 0 for the top."""
     shown: int
-    """Tweets on the pages before; a timeline ends after 800 in all."""
+    """Tweets above that one; a timeline ends after 800 in all."""
+    newer: bool = False
+    """Whether the page is above that tweet, not below it."""
 
     def pack(self) -> bytes:
         """Its bytes, for a cursor."""
-        return _PLACE.pack(self.before_id, self.shown)
+        return _PLACE.pack(self.beyond_id, self.shown, self.newer)
 
     @classmethod
     def unpack(cls, raw: bytes) -> Place:
@@ -33,7 +35,7 @@ class Place:
 
     @property
     def left(self) -> int:
-        """How many tweets may still come."""
+        """How many tweets may still come below."""
         return max(0, LIMIT - self.shown)
 
 

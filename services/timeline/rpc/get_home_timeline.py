@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 import redis.asyncio as redis
 from rookery.api.v2.envelope_pb2 import Meta
@@ -17,13 +18,27 @@ from services.timeline.activity import Activity
 from services.timeline.domain import Place, people_of, shows
 from services.timeline.sources import Sources
 from views.entry import Entry
-from views.plan import tweets_plan
+from views.lists import LIMIT
+from views.plan import Plan, tweets_plan
 from views.present import Views, present_tweets
 from views.record import is_there
-from views.window import window_of
+from views.window import Window, window_of
 
 _DEFAULT_PAGE = 100  # as the X API has it
 _MAX_ROUNDS = 20
+
+
+@dataclass(slots=True)
+class _Page:
+    """A page in the making."""
+
+    viewer: int
+    plan: Plan
+    window: Window
+    shown: list[tuple[Entry, bytes]] = field(default_factory=list)
+    authors: dict[int, bytes | None] = field(default_factory=dict)
+    next: Place | None = None
+    previous: Place | None = None
 
 
 class GetHomeTimeline:
@@ -47,35 +62,64 @@ class GetHomeTimeline:
         if request.pagination_token:
             place = Place.unpack(self._cursors.open(request.pagination_token, binding))
         limit = request.max_results if request.HasField("max_results") else _DEFAULT_PAGE
-        limit = min(limit, place.left)
         self._activity.seen(viewer)
+        page = _Page(viewer, plan, window)
+        await (self._newer if place.newer else self._older)(page, place, limit)
+        meta = Meta(result_count=len(page.shown))
+        if page.shown:
+            meta.newest_id, meta.oldest_id = page.shown[0][0].tweet_id, page.shown[-1][0].tweet_id
+        if page.next:
+            meta.next_token = self._cursors.seal(page.next.pack(), binding)
+        if page.previous:
+            meta.previous_token = self._cursors.seal(page.previous.pack(), binding)
+        records = [record for _, record in page.shown]
+        return await present_tweets(plan, self._views, records, meta=meta, authors=page.authors)
 
-        shown: list[tuple[Entry, bytes]] = []
-        authors: dict[int, bytes | None] = {}
-        before, exhausted = place.before_id, limit == 0
-        # One tweet more than the page, to know whether there is a next; again while the rules leave too few.
+    async def _older(self, page: _Page, place: Place, limit: int) -> None:
+        """Reads the page below a place: one tweet more than shows, to know of a next page; again where rules hide."""
+        limit = min(limit, place.left)
+        before, exhausted = place.beyond_id, limit == 0
         for _ in range(_MAX_ROUNDS):
-            if exhausted or len(shown) > limit:
+            if exhausted or len(page.shown) > limit:
                 break
-            part = await self._sources.read(viewer, before=before, after=window.after, count=limit + 1 - len(shown))
+            count = limit + 1 - len(page.shown)
+            part = await self._sources.read(page.viewer, before=before, after=page.window.after, count=count)
             exhausted = part.exhausted
             if part.entries:
                 before = part.entries[-1].tweet_id
-                records, followed = await self._hydrate(viewer, part.entries, authors, "author_id" in plan.expansions)
-                shown += [
-                    (entry, record)
-                    for entry, record in zip(part.entries, records, strict=True)
-                    if record is not None and is_there(record) and shows(entry, viewer, followed, window.exclude)
-                ]
-        more = len(shown) > limit
-        del shown[limit:]
-        meta = Meta(result_count=len(shown))
-        if shown:
-            meta.newest_id, meta.oldest_id = shown[0][0].tweet_id, shown[-1][0].tweet_id
-        following = Place(shown[-1][0].tweet_id if more else before, place.shown + len(shown))
+                page.shown += await self._visible(page, part.entries)
+        more = len(page.shown) > limit
+        del page.shown[limit:]
+        following = Place(page.shown[-1][0].tweet_id if more else before, place.shown + len(page.shown))
         if (more or not exhausted) and following.left:
-            meta.next_token = self._cursors.seal(following.pack(), binding)
-        return await present_tweets(plan, self._views, [record for _, record in shown], meta=meta, authors=authors)
+            page.next = following
+        if place.shown and page.shown:
+            page.previous = Place(page.shown[0][0].tweet_id, place.shown, newer=True)
+
+    async def _newer(self, page: _Page, place: Place, limit: int) -> None:
+        """Reads the page above a place. Rare, so all that is above is read, and its lowest part shown."""
+        part = await self._sources.read(page.viewer, before=page.window.before, after=place.beyond_id, count=LIMIT)
+        above = part.entries
+        while above and len(page.shown) <= limit:
+            some = above[-(limit + 1) :]
+            del above[-(limit + 1) :]
+            page.shown[:0] = await self._visible(page, some)
+        more = len(page.shown) > limit
+        del page.shown[: max(0, len(page.shown) - limit)]
+        lowest = page.shown[-1][0].tweet_id if page.shown else place.beyond_id + 1
+        page.next = Place(lowest, place.shown)
+        if more:
+            page.previous = Place(page.shown[0][0].tweet_id, max(0, place.shown - len(page.shown)), newer=True)
+
+    async def _visible(self, page: _Page, entries: Sequence[Entry]) -> list[tuple[Entry, bytes]]:
+        """The entries that show, with their records."""
+        with_authors = "author_id" in page.plan.expansions
+        records, followed = await self._hydrate(page.viewer, entries, page.authors, with_authors)
+        return [
+            (entry, record)
+            for entry, record in zip(entries, records, strict=True)
+            if record is not None and is_there(record) and shows(entry, page.viewer, followed, page.window.exclude)
+        ]
 
     async def _hydrate(
         self, viewer: int, entries: Sequence[Entry], authors: dict[int, bytes | None], with_authors: bool
