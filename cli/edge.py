@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -77,7 +77,8 @@ class EdgeConfig:
 
     targets: Mapping[str, str]
     """gRPC address of each service with public RPCs, by the domain in its package (`user`, `graph`, ...):
-    `unix:///path`, `dns:///host:port` or `host:port` (resolved again and again, all addresses are used), or `ipv4:address:port`."""
+    `unix:///path`, `dns:///host:port` or `host:port` (resolved again and again, all addresses are used), or
+    `ipv4:address:port`. Others are ignored."""
     admin_port: int
     """Envoy's admin interface, always on 127.0.0.1; 0 chooses a free port (`--admin-address-path` tells which)."""
     descriptors: Path = _PROJECT / "gen" / "descriptors.pb"
@@ -167,11 +168,15 @@ class _Problem:
     @property
     def local_detail(self) -> str:
         """For answers of Envoy's own, in its format language: at 400 it knows what was wrong, as it read the JSON."""
-        return f"{self.detail} %LOCAL_REPLY_BODY%" if self.status == 400 and not self.is_fallback else self.detail
+        return f"{self.detail} %LOCAL_REPLY_BODY%" if self == _problem(400) else self.detail
 
 
-# What Envoy itself answers, and errors of services that carry no problem. Fixed sentences: Envoy's own texts name sockets,
-# addresses and parsers. Titles and types are those of mesh.errors.
+def _problem(status: int) -> _Problem:
+    return next(problem for problem in _PROBLEMS if problem.status == status and not problem.is_fallback)
+
+
+# What Envoy itself answers, and errors of services that carry no problem. Fixed sentences: Envoy's own texts name
+# sockets, addresses and parsers. Titles and types are those of mesh.errors.
 _PROBLEMS = (
     _Problem(400, "Invalid Request", "The request cannot be read.", _INVALID_REQUEST),
     _Problem(401, "Unauthorized", "A valid access token is needed: Authorization: Bearer <token>."),
@@ -195,9 +200,9 @@ _PROBLEMS = (
 
 # Headers that mean something inside, and so are never taken from outside: x-user-id, x-problem-json, x-http-status,
 # x-rookery-*, x-envoy-*, x-forwarded-*, x-request-id, grpc-timeout and whatever comes to be named like them.
-_INTERNAL_PREFIXES = ("x-", "grpc-")
-_INTERNAL_NAMES = ("traceparent", "tracestate", "baggage", "forwarded", "via")
-_PROXY_PREFIXES = ("x-envoy-", "x-user", "x-rookery-", "x-problem", "x-http", "x-request-id", "grpc-")
+_INTERNAL_NAMES = r"grpc-.*|traceparent|tracestate|baggage|forwarded|via"
+# What a proxy in front may say of the caller.
+_PROXY_NAMES = ("x-forwarded-for", "x-forwarded-proto")
 
 
 def envoy_path() -> Path:
@@ -233,7 +238,7 @@ def public_services(descriptors: bytes) -> list[PublicService]:
     Raises:
         EdgeConfigError: the bytes are no descriptor set, or a public service's package has no domain.
     """
-    found = (service for service, operations in _services(descriptors) if operations)
+    found = (service for service, bound in _services(descriptors) if bound)
     return sorted(found, key=lambda service: service.name)
 
 
@@ -275,9 +280,9 @@ def render_edge(config: EdgeConfig) -> str:
         known_paths=_known_paths(known),
         ignored_parameters=ignored,
         problems=_PROBLEMS,
-        unauthorized=next(problem for problem in _PROBLEMS if problem.status == 401),
-        stripped_prefixes=_INTERNAL_PREFIXES if config.trusted_hops == 0 else _PROXY_PREFIXES,
-        stripped_names=_INTERNAL_NAMES,
+        unauthorized=_problem(401),
+        unreadable=replace(_problem(400), detail="The name of a parameter must not have an escape in it."),
+        stripped_names_regex=f"{_INTERNAL_NAMES}|{_all_from('x-', _PROXY_NAMES if config.trusted_hops else ())}",
         grpc_timeout_ms=config.limits.timeout * 1000 - 500,
         lua=lua,
     )
@@ -312,11 +317,25 @@ def _bindings(rule: http_pb2.HttpRule, rpc: str) -> Iterator[Operation]:
         yield from _bindings(binding, rpc)
 
 
+def _all_from(start: str, kept: tuple[str, ...]) -> str:
+    """RE2, which has no look-ahead, of every string from `start` on except for `kept`: where they part from each."""
+    if not kept:
+        return f"{re.escape(start)}.*"
+    found: list[str] = []
+    for prefix in sorted({name[:end] for name in kept for end in range(len(start), len(name) + 1)}):
+        following = {name[len(prefix)] for name in kept if name.startswith(prefix) and name != prefix}
+        other = f"[^{re.escape(''.join(sorted(following)))}]" if following else "."
+        found.append(f"{re.escape(prefix)}{other}.*")
+        if prefix not in kept:
+            found.append(re.escape(prefix))
+    return "|".join(found)
+
+
 def _ignored_parameters(descriptors: bytes) -> list[str]:
     """Names that are part of some path, in both spellings: as query parameters they would override the path.
 
-    The transcoder takes `/2/tweets/1?id=2` for tweet 2 (a later value of a field wins), and can only be told which names
-    to ignore everywhere. So a name has one place in the whole contract.
+    The transcoder takes `/2/tweets/1?id=2` for tweet 2 (a later value of a field wins), and can only be told which
+    names to ignore everywhere. So a name has one place in the whole contract.
 
     Raises:
         EdgeConfigError: a GET or DELETE wants a field as a parameter whose name is part of another's path.
@@ -338,8 +357,8 @@ def _ignored_parameters(descriptors: bytes) -> list[str]:
             continue  # a body has no such conflict, and an additional binding may leave a field of the first one's out
         seen.add(operation.rpc)
         own = {name.group(1) for name in _VARIABLE.finditer(operation.path)}
-        fields_ = {field_.name for field_ in inputs[operation.rpc].field} if operation.rpc in inputs else set()
-        if taken := (fields_ & names) - own:
+        wanted = {member.name for member in inputs[operation.rpc].field} if operation.rpc in inputs else set()
+        if taken := (wanted & names) - own:
             raise EdgeConfigError(
                 f"{operation.rpc}: {', '.join(sorted(taken))} is part of another operation's path, and so no query "
                 "parameter; give the field another name"
@@ -402,7 +421,7 @@ def _jwks_listen(config: EdgeConfig, owner: str) -> _Address:
         return _address(f"unix://{Path(beside.path).with_name('edge-jwks.sock')}", "jwks_listen")
     where = _address(config.jwks_listen, "jwks_listen")
     if where.is_name:
-        raise EdgeConfigError(f"jwks_listen: a listener needs unix:///path or ipv4:address:port, not {config.jwks_listen!r}")
+        raise EdgeConfigError(f"jwks_listen: expected unix:///path or ipv4:address:port, not {config.jwks_listen!r}")
     return where
 
 

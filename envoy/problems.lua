@@ -27,15 +27,6 @@ local function unescape(text)
   return (string.gsub(text, "%%(%x%x)", function(code) return string.char(tonumber(code, 16)) end))
 end
 
--- The transcoder compares its list of ignored parameters with names as they came, and unescapes them later: ?%69d=2 would
--- be tweet 2 at /2/tweets/1. No name needs an escape.
-function envoy_on_request(handle)
-  local path = handle:headers():get(":path")
-  if string.find(path, "[?&][^=&]*%%") then
-    handle:respond({[":status"] = "400"}, "A parameter's name has an escape in it.")
-  end
-end
-
 function envoy_on_response(handle)
   local headers = handle:headers()
   local status = headers:get(":status")
@@ -66,10 +57,17 @@ function envoy_on_response(handle)
       problem = document(status)
     end
   elseif form == "application/problem+json" then
-    -- Envoy's own, made by local_reply_config. Where it repeats a value of the request, that may be as long as a body.
-    if status ~= "400" or tonumber(headers:get("content-length") or "0") <= LONGEST then
-      return
+    -- Envoy's own, made by local_reply_config, and left as it is but for two cases.
+    local why = headers:get("x-rookery-details")
+    if why ~= nil then
+      headers:remove("x-rookery-details")
     end
+    if why ~= nil and string.find(why, "Jwks_remote_fetch", 1, true) then
+      status = "503" -- no keys yet, which is no fault of the token's
+      headers:remove("www-authenticate")
+    elseif status ~= "400" or tonumber(headers:get("content-length") or "0") <= LONGEST then
+      return
+    end -- or it repeats a value of the request, which may be as long as a body
     problem = document(status)
   else
     problem = headers:get("x-problem-json")

@@ -116,9 +116,7 @@ class Toys(grpc.GenericRpcHandler):
         self.calls.clear()
         self.answers.clear()
 
-    def service(
-        self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """See grpc.GenericRpcHandler: takes every RPC but health's."""
         rpc = handler_call_details.method
         if rpc.startswith("/grpc.health."):
@@ -205,6 +203,23 @@ class Edge:
             text = (await client.get(f"{self.admin}/stats", params={"filter": f"^{name}$"})).text
         return int(text.split(":")[1]) if text.strip() else 0
 
+    async def until(self, name: str, value: int) -> None:
+        """Waits until a counter or gauge has this value. Raises TimeoutError after START_S."""
+        deadline = time.monotonic() + START_S
+        while await self.counter(name) != value:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} is not {value}")
+            await asyncio.sleep(0.02)  # Envoy's admin has nothing to wait on
+
+    async def logged(self, text: str) -> str:
+        """The access log, once `text` is in it. Raises TimeoutError after START_S."""
+        deadline = time.monotonic() + START_S
+        while text not in (written := await asyncio.to_thread(self.access_log.read_text)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{text} was not logged")
+            await asyncio.sleep(0.02)
+        return written
+
 
 @asynccontextmanager
 async def running_edge(config: EdgeConfig, folder: Path, *, log_level: str = "warning") -> AsyncIterator[Edge]:
@@ -238,12 +253,16 @@ async def running_edge(config: EdgeConfig, folder: Path, *, log_level: str = "wa
                 await process.wait()
 
 
+def _read(file: Path) -> str:
+    return file.read_text().strip() if file.exists() else ""
+
+
 async def _addresses(process: asyncio.subprocess.Process, admin_file: Path, log: Path) -> tuple[str, str]:
     async with httpx.AsyncClient(timeout=2) as client:
         while True:
             if process.returncode is not None:
-                raise RuntimeError(log.read_text() if log.exists() else "Envoy left no log")
-            if admin_file.exists() and (written := admin_file.read_text().strip()):
+                raise RuntimeError(_read(log) or "Envoy left no log")
+            if written := _read(admin_file):
                 admin = f"http://{written}"
                 try:
                     if (await client.get(f"{admin}/ready")).status_code == 200:
@@ -257,13 +276,9 @@ async def _addresses(process: asyncio.subprocess.Process, admin_file: Path, log:
             await asyncio.sleep(0.02)
 
 
-async def keys_fetched(edge: Edge, at_least: int = 1) -> None:
+async def keys_fetched(edge: Edge) -> None:
     """Waits until Envoy has the keys."""
-    deadline = time.monotonic() + START_S
-    while await edge.counter("http.edge.jwt_authn.jwks_fetch_success") < at_least:
-        if time.monotonic() > deadline:
-            raise TimeoutError("Envoy did not get the keys")
-        await asyncio.sleep(0.02)
+    await edge.until("http.edge.jwt_authn.jwks_fetch_success", 1)
 
 
 def check_problem(response: httpx.Response, status: int) -> dict[str, object]:

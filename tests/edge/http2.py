@@ -11,6 +11,8 @@ from types import TracebackType
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 3, 4, 6, 7, 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 CANCEL = 8
+WAIT_S = 5
+"""How long a peer may take for anything."""
 _STATIC_STATUS = {8: 200, 9: 204, 10: 206, 11: 304, 12: 400, 13: 404, 14: 500}
 _HUFFMAN_DIGITS = {"00000": "0", "00001": "1", "00010": "2", **{f"{0b011001 + i:06b}": str(3 + i) for i in range(7)}}
 
@@ -102,21 +104,21 @@ class Connection:
         """Waits until the peer takes what was written. Raises ConnectionError when it has hung up."""
         await asyncio.wait_for(self._writer.drain(), 5)
 
-    async def frame(self, timeout: float = 5) -> Frame | None:
+    async def frame(self) -> Frame | None:
         """The next frame; None when the peer has closed. Raises TimeoutError."""
         try:
-            head = await asyncio.wait_for(self._reader.readexactly(9), timeout)
+            head = await asyncio.wait_for(self._reader.readexactly(9), WAIT_S)
             length = int.from_bytes(head[:3], "big")
-            payload = await asyncio.wait_for(self._reader.readexactly(length), timeout)
+            payload = await asyncio.wait_for(self._reader.readexactly(length), WAIT_S)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
         return Frame(head[3], head[4], int.from_bytes(head[5:], "big"), payload)
 
-    async def answer(self, stream: int, timeout: float = 5) -> tuple[int, bytes]:
+    async def answer(self, stream: int) -> tuple[int, bytes]:
         """Status and body of one stream. Raises ConnectionError when it was reset or the connection closed."""
         status, body = 0, b""
         while True:
-            found = await self.frame(timeout)
+            found = await self.frame()
             if found is None:
                 raise ConnectionError("closed")
             if found.type == SETTINGS and not found.flags & ACK:
@@ -134,11 +136,11 @@ class Connection:
             if found.type in (HEADERS, DATA) and found.flags & END_STREAM:
                 return status, body
 
-    async def closed(self, timeout: float = 5) -> bool:
+    async def closed(self) -> bool:
         """Reads on until the peer closes or says GOAWAY; False when it does neither in time."""
         try:
-            async with asyncio.timeout(timeout):
-                while (found := await self.frame(timeout)) is not None:
+            async with asyncio.timeout(WAIT_S):
+                while (found := await self.frame()) is not None:
                     if found.type == GOAWAY:
                         return True
         except TimeoutError:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from tests.edge.harness import Edge, Tokens, Toys, check_problem, new_key, segment
@@ -93,8 +94,8 @@ async def test_a_signed_token_with_wrong_claims_is_refused(
 def _eddsa(tokens: Tokens, header: dict[str, object], payload: dict[str, object]) -> str:
     signed = f"{segment(header)}.{segment(payload)}"
     private = tokens.key.private_key
-    assert private is not None
-    return f"{signed}.{segment(private.sign(signed.encode()))}"  # type: ignore[union-attr,call-arg]
+    assert isinstance(private, Ed25519PrivateKey)
+    return f"{signed}.{segment(private.sign(signed.encode()))}"
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", ""])
@@ -108,13 +109,11 @@ async def test_alg_none_is_refused(
 async def test_the_public_key_is_no_hmac_secret(client: httpx.AsyncClient, toys: Toys, tokens: Tokens) -> None:
     public = tokens.key.as_dict(private=False)
     secrets = [
-        tokens.key.public_key.public_bytes_raw(),  # type: ignore[union-attr]
+        tokens.key.public_key.public_bytes_raw(),
         str(public["x"]).encode(),
         json.dumps(public).encode(),
         json.dumps({"keys": [public]}).encode(),
-        tokens.key.public_key.public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        ),
+        tokens.key.public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
         b"",
     ]
     for secret in secrets:
@@ -135,7 +134,14 @@ async def test_another_algorithms_key_is_refused_even_when_the_token_brings_it_a
         "e": segment(numbers.e.to_bytes(3, "big")),
         "n": segment(numbers.n.to_bytes(256, "big")),
     }
-    for extra in ({}, {"jwk": jwk}, {"jku": "http://127.0.0.1/jwks.json"}, {"x5u": "http://127.0.0.1/"}, {"x5c": []}):
+    extras: list[dict[str, object]] = [
+        {},
+        {"jwk": jwk},
+        {"jku": "http://127.0.0.1/jwks.json"},
+        {"x5u": "http://127.0.0.1/"},
+        {"x5c": []},
+    ]
+    for extra in extras:
         signed = f"{segment({'alg': 'RS256', 'kid': 'k1', **extra})}.{segment(tokens.claims())}"
         signature = rsa_key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         await refused(client, toys, f"{signed}.{segment(signature)}")
@@ -150,9 +156,7 @@ async def test_a_hostile_kid_is_refused(client: httpx.AsyncClient, toys: Toys, t
     await refused(client, toys, _eddsa(tokens, {"alg": "EdDSA", "kid": kid}, tokens.claims()))
 
 
-async def test_another_key_under_a_known_kid_is_refused(
-    client: httpx.AsyncClient, toys: Toys, tokens: Tokens
-) -> None:
+async def test_another_key_under_a_known_kid_is_refused(client: httpx.AsyncClient, toys: Toys, tokens: Tokens) -> None:
     await refused(client, toys, tokens.make(key=new_key("k1")))
 
 
@@ -311,7 +315,9 @@ async def test_the_private_listener_is_not_the_public_one(edge: Edge, toys: Toys
     async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
         assert (await client.get("/.well-known/jwks.json")).status_code == 200
         answers = await asyncio.gather(
-            client.post("/v1/auth/login", json={}), client.get(PATH), client.get("/2/users/me", headers={"x-user-id": "1"})
+            client.post("/v1/auth/login", json={}),
+            client.get(PATH),
+            client.get("/2/users/me", headers={"x-user-id": "1"}),
         )
     assert [answer.status_code for answer in answers] == [404, 404, 404]
     assert not toys.calls

@@ -1,0 +1,81 @@
+"""The stores of a mesh that runs, opened by an operator: whoever may read the data folder, or knows the URLs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from cli.errors import StoreError
+from cli.state import MeshState
+from mesh.db.sql import Database
+from mesh.errors import Unavailable
+
+_OPEN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Connections to what the services keep. For reading: each store's writer is its service."""
+
+    users: Database
+    """Accounts and signing keys."""
+    graph: Database
+    """Follows."""
+    tweets: Database
+    """Tweets."""
+    bus_url: str
+    """The bus."""
+    cache_url: str
+    """The cache store."""
+
+    @property
+    def databases(self) -> dict[str, Database]:
+        """By service."""
+        return {"user": self.users, "graph": self.graph, "tweet": self.tweets}
+
+
+def store_url(state: MeshState, service: str, name: str, operator: Mapping[str, str]) -> str:
+    """The URL in variable `name` of a service of the mesh.
+
+    Args:
+        state: the mesh, as its supervisor wrote it down.
+        service: whose variable.
+        name: such as `ROOKERY_USERS_URL`.
+        operator: the operator's environment, which goes first: passwords are masked in `state`.
+
+    Raises:
+        StoreError: the URL has a password and the operator's environment does not have the URL.
+    """
+    url = operator.get(name) or state["processes"][service]["environment"][name]
+    if "***" in url:
+        raise StoreError(f"{service}'s store has a password, which is written down nowhere: set {name}")
+    return url
+
+
+@asynccontextmanager
+async def open_stores(state: MeshState, operator: Mapping[str, str] | None = None) -> AsyncIterator[Stores]:
+    """The stores of a mesh, closed after the block.
+
+    Raises:
+        StoreError: one of them cannot be opened.
+    """
+    environment = os.environ if operator is None else operator
+    async with AsyncExitStack() as opened:
+
+        async def database(service: str, name: str) -> Database:
+            try:
+                found = await Database.open(store_url(state, service, name, environment), deadline=_OPEN_S)
+            except (Unavailable, ValueError) as error:
+                raise StoreError(f"{service}'s store cannot be opened: {error}") from error
+            opened.push_async_callback(found.close)
+            return found
+
+        yield Stores(
+            users=await database("user", "ROOKERY_USERS_URL"),
+            graph=await database("graph", "ROOKERY_GRAPH_URL"),
+            tweets=await database("tweet", "ROOKERY_TWEETS_URL"),
+            bus_url=store_url(state, "fanout", "ROOKERY_BUS_URL", environment),
+            cache_url=store_url(state, "fanout", "ROOKERY_CACHE_URL", environment),
+        )

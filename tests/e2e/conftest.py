@@ -1,0 +1,57 @@
+"""People on the shared mesh, and an operator's view of its stores."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest_asyncio
+import redis.asyncio as redis
+
+from cli.settle import settle
+from cli.state import running_state
+from cli.stores import Stores, open_stores
+from tests.e2e.harness import Account, register
+
+if TYPE_CHECKING:
+    from cli.supervisor import Mesh
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def edge(mesh: Mesh) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the shared mesh's edge."""
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=20, trust_env=False) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stores(mesh: Mesh) -> AsyncIterator[Stores]:
+    """The shared mesh's stores."""
+    async with open_stores(running_state(mesh.data), {}) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def cache(stores: Stores) -> AsyncIterator[redis.Redis]:
+    """The shared mesh's cache store."""
+    async with redis.Redis.from_url(stores.cache_url, protocol=2) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def settled(stores: Stores) -> Callable[[], Awaitable[None]]:
+    """Waits until everything written to the shared mesh has reached lists, counts and read models."""
+    return lambda: settle(stores, 15.0)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def alice(edge: httpx.AsyncClient) -> Account:
+    """Somebody new."""
+    return await register(edge)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def bob(edge: httpx.AsyncClient) -> Account:
+    """Somebody else, new too."""
+    return await register(edge)

@@ -1,0 +1,277 @@
+"""What a home timeline shows, whichever way its tweets got there. A read equals today's facts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+import redis.asyncio as redis
+
+from cli.stores import Stores
+from mesh.db.sql import Tx
+from mesh.ids import rfc3339_of_id
+from tests.conftest import CELEBRITY_FOLLOWERS
+from tests.e2e.harness import Account, eventually, register, register_many
+from views.entry import unpack
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+Settled = Callable[[], Awaitable[None]]
+
+
+async def test_a_tweet_reaches_those_who_follow_and_nobody_else(
+    edge: httpx.AsyncClient, alice: Account, bob: Account
+) -> None:
+    stranger = await register(edge)
+    await alice.follow(bob)
+    assert await alice.home() == []  # the list is warm now
+    await stranger.home()
+    tweet = await bob.tweet("hello")
+    await alice.home_is([tweet])
+    await bob.home_is([tweet])
+    assert await stranger.home() == []
+
+
+async def test_a_list_that_was_never_read_is_right_at_its_first_read(alice: Account, bob: Account) -> None:
+    await alice.follow(bob)
+    tweets = [await bob.tweet("one"), await alice.tweet("two"), await bob.tweet("three")]
+    assert await alice.home() == tweets[::-1]
+
+
+async def test_own_tweets_are_in(alice: Account) -> None:
+    assert await alice.home() == []
+    tweets = [await alice.tweet(text) for text in ("one", "two")]
+    await alice.home_is(tweets[::-1])
+
+
+async def test_a_follow_brings_what_was_written_before_it(alice: Account, bob: Account, settled: Settled) -> None:
+    old = [await bob.tweet("one"), await bob.tweet("two")]
+    own = await alice.tweet("mine")
+    await alice.home_is([own])
+    await settled()
+    await alice.follow(bob)
+    await alice.home_is([own, *old[::-1]])
+
+
+async def test_an_unfollow_takes_it_away_with_the_next_read(alice: Account, bob: Account, settled: Settled) -> None:
+    await alice.follow(bob)
+    tweet = await bob.tweet("hello")
+    await alice.home_is([tweet])
+    await alice.unfollow(bob)
+    assert await alice.home() == []
+    await settled()
+    assert await alice.home() == []
+    await alice.follow(bob)
+    await alice.home_is([tweet])
+
+
+async def test_follow_and_unfollow_in_a_burst_end_at_the_truth(alice: Account, bob: Account, settled: Settled) -> None:
+    tweet = await bob.tweet("hello")
+    await alice.home()
+    for _ in range(5):
+        await alice.follow(bob)
+        await alice.unfollow(bob)
+    await settled()
+    assert await alice.home() == []
+    await alice.follow(bob)
+    await settled()
+    assert await alice.home() == [tweet]
+
+
+async def test_a_deleted_tweet_is_gone_everywhere_with_the_next_read(
+    alice: Account, bob: Account, cache: redis.Redis, settled: Settled
+) -> None:
+    await alice.follow(bob)
+    await alice.home()
+    kept, deleted = await bob.tweet("kept"), await bob.tweet("deleted")
+    await alice.home_is([deleted, kept])
+    await bob.delete(deleted)
+    assert await alice.home() == [kept]
+    assert await bob.home() == [kept]
+    assert await alice.pages(f"/2/users/{bob.id}/tweets") == [kept]
+    found = await alice.get(f"/2/tweets/{deleted}")
+    assert "data" not in found
+    await settled()
+    assert await _listed(cache, alice) == {kept}
+
+
+async def test_a_page_goes_on_where_the_last_one_ended_whatever_is_written_meanwhile(
+    alice: Account, bob: Account, settled: Settled
+) -> None:
+    await alice.follow(bob)
+    old = await bob.tweets(25)
+    await settled()
+    path = f"/2/users/{alice.id}/timelines/reverse_chronological"
+    page = await alice.get(path, max_results=10)
+    got = [int(tweet["id"]) for tweet in page["data"]]
+    await bob.tweet("new, above the first page")
+    await settled()
+    while "next_token" in page["meta"]:
+        page = await alice.get(path, max_results=10, pagination_token=page["meta"]["next_token"])
+        got += [int(tweet["id"]) for tweet in page["data"]]
+    assert got == old
+
+
+@pytest.mark.parametrize("warm", [False, True])
+async def test_windows_of_ids_and_times(alice: Account, bob: Account, settled: Settled, warm: bool) -> None:
+    await alice.follow(bob)
+    if warm:
+        await alice.home()
+    ids = []
+    for number in range(6):
+        ids.append(await bob.tweet(f"number {number}"))
+    ids.reverse()
+    await settled()
+    assert await alice.home(since_id=ids[2]) == ids[:2]
+    assert await alice.home(until_id=ids[2]) == ids[3:]
+    assert await alice.home(since_id=ids[4], until_id=ids[1]) == ids[2:4]
+    assert await alice.home(start_time=rfc3339_of_id(ids[2])) == ids[:3]  # inclusive, as the X API has it
+    assert await alice.home(end_time=rfc3339_of_id(ids[2])) == ids[3:]  # exclusive
+    assert await alice.home(since_id=ids[0]) == []
+    assert await alice.home(max_results=1, since_id=ids[5]) == ids[:5]
+    own = await alice.pages(f"/2/users/{bob.id}/tweets", max_results=2, since_id=ids[4], until_id=ids[0])
+    assert own == ids[1:4]
+
+
+async def test_a_timeline_ends_after_800_tweets(alice: Account, bob: Account, settled: Settled) -> None:
+    await alice.follow(bob)
+    assert await alice.home() == []
+    tweets = await bob.tweets(830, at_once=16)
+    await settled()
+    assert await alice.home() == tweets[:800]  # a warm list, trimmed while it was written
+    assert await bob.home(max_results=37) == tweets[:800]  # rebuilt from the database
+    for tweet in tweets[:40]:
+        await bob.delete(tweet)
+    await settled()
+    assert await alice.home() == tweets[40:]  # what the list has lost is read from the database
+
+
+async def test_replies_show_to_those_who_follow_both(
+    edge: httpx.AsyncClient, alice: Account, bob: Account, stores: Stores, settled: Settled
+) -> None:
+    """No request makes a reply yet, so these are rows turned into replies: lists that are not there yet read them."""
+    carol, both, one = await register_many(edge, 3)
+    to_carol, to_self, plain = await bob.tweet("to carol"), await bob.tweet("to myself"), await bob.tweet("plain")
+    await settled()
+
+    async def make_replies(tx: Tx) -> None:
+        statement = "UPDATE tweets SET in_reply_to_user_id = :whom, version = version + 1 WHERE id = :id"
+        await tx.execute(statement, [{"id": to_carol, "whom": carol.id}, {"id": to_self, "whom": bob.id}])
+
+    await stores.tweets.write(make_replies)
+    for viewer in (both, one, carol):
+        await viewer.follow(bob)
+    await both.follow(carol)
+    assert await both.home() == [plain, to_self, to_carol]
+    assert await one.home() == [plain, to_self]
+    assert await carol.home() == [plain, to_self, to_carol]
+    assert await both.home(exclude="replies") == [plain]
+    assert await alice.home() == []
+
+
+async def test_a_celebritys_tweet_writes_no_followers_list_and_shows_all_the_same(
+    edge: httpx.AsyncClient, alice: Account, bob: Account, cache: redis.Redis, stores: Stores, settled: Settled
+) -> None:
+    crowd = await register_many(edge, CELEBRITY_FOLLOWERS - 1)
+    await alice.follow(bob)
+    pushed = await bob.tweet("to a few")
+    await alice.home_is([pushed])
+    assert await _listed(cache, alice) == {pushed}
+    await asyncio.gather(*(one.follow(bob) for one in crowd))
+    await settled()
+    assert await _reach(stores, bob) == "pulled"
+    pulled = await bob.tweet("to many")
+    await settled()
+    assert await alice.home() == [pulled, pushed]
+    assert pulled not in await _listed(cache, alice)
+    assert await crowd[0].home() == [pulled, pushed]  # a list that is filled only now
+    assert await _listed(cache, crowd[0]) == set()
+    await bob.delete(pulled)
+    assert await alice.home() == [pushed]
+
+
+async def test_crossing_the_line_up_and_down_loses_and_repeats_nothing(
+    edge: httpx.AsyncClient, alice: Account, bob: Account, cache: redis.Redis, stores: Stores, settled: Settled
+) -> None:
+    crowd = await register_many(edge, CELEBRITY_FOLLOWERS + 2)
+    for one in (alice, *crowd[: CELEBRITY_FOLLOWERS - 2]):
+        await one.follow(bob)
+    written = [await bob.tweet("while pushed")]
+    await settled()
+    assert await _reach(stores, bob) == "pushed"
+    await alice.home_is(written)
+    stop = asyncio.Event()
+
+    async def watch() -> int:
+        """Whatever is settled is there, once and in order, in every read, before, while and after it crosses."""
+        reads = 0
+        while not stop.is_set():
+            settled_before = list(written)
+            got = await alice.home()
+            assert got == sorted(set(got), reverse=True)
+            assert set(got) >= set(settled_before)
+            reads += 1
+        return reads
+
+    watching = asyncio.create_task(watch())
+
+    async def post(text: str) -> None:
+        tweet = await bob.tweet(text)
+        await settled()
+        written.append(tweet)
+
+    await asyncio.gather(post("while it crosses up"), *(one.follow(bob) for one in crowd))
+    await settled()
+    assert await _reach(stores, bob) == "pulled"
+    await post("while pulled")
+    assert written[-1] not in await _listed(cache, alice)
+    await asyncio.gather(post("while it crosses down"), *(one.unfollow(bob) for one in crowd))
+    await settled()
+    assert await _reach(stores, bob) == "pushed"
+    await post("while pushed again")
+    stop.set()
+    assert await watching > 5
+    everything = sorted(written, reverse=True)
+    assert await alice.home() == everything
+    assert await _listed(cache, alice) == set(everything)
+
+
+async def test_counts_converge(edge: httpx.AsyncClient, alice: Account, bob: Account, settled: Settled) -> None:
+    carol = await register(edge)
+    for one in (alice, carol):
+        await one.follow(bob)
+    await bob.follow(carol)
+    tweets = await bob.tweets(5)
+    await bob.delete(tweets[0])
+    await carol.unfollow(bob)
+    await alice.follow(bob)  # again: nothing changes
+    await bob.delete(tweets[0])  # again: nothing changes
+
+    async def look() -> None:
+        found = await alice.get("/2/users", ids=f"{alice.id},{bob.id},{carol.id}", user__fields="public_metrics")
+        counts = {
+            int(user["id"]): tuple(
+                user["public_metrics"][name]
+                for name in ("followers_count", "following_count", "tweet_count", "post_count")
+            )
+            for user in found["data"]
+        }
+        assert counts == {alice.id: (0, 1, 0, 0), bob.id: (1, 1, 4, 4), carol.id: (1, 0, 0, 0)}
+
+    await eventually(look)
+    await settled()
+    await look()
+
+
+async def _listed(cache: redis.Redis, viewer: Account) -> set[int]:
+    """Tweets in the viewer's list in the cache store."""
+    members = await cache.zrange(f"home:1:{{{viewer.id}}}", 0, -1)
+    return {unpack(member).tweet_id for member in members if len(member) == 24}
+
+
+async def _reach(stores: Stores, author: Account) -> str:
+    async def unit(tx: Tx) -> int:
+        return int(await tx.scalar("SELECT reach FROM people WHERE user_id = :id", {"id": author.id}))
+
+    return ("pushed", "becoming pulled", "pulled", "becoming pushed")[await stores.graph.read(unit)]
