@@ -179,7 +179,7 @@ class Edge:
             if answer.status_code == 200:
                 return answer.json()
             why = f"{answer.status_code} {answer.text[:200]}"
-            if answer.status_code != 503:
+            if answer.status_code not in (503, 504):
                 break
         raise OperatorError(f"the edge does not answer: {why}")
 

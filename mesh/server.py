@@ -129,14 +129,16 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
         served = [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(served, self._server)
-        self._server.add_insecure_port(settings.listen)
 
     async def start(self) -> None:
-        """Listens, runs the service's start, and says that it is ready."""
+        """Runs the service's start, listens, and says that it is ready."""
         await self._health.start()
-        await self._server.start()
+        # Before it listens: a call that came in between would find a service half made, and be answered INTERNAL. One
+        # that finds nobody listening is UNAVAILABLE, which callers try again.
         for step in self._service.start:
             await step()
+        self._server.add_insecure_port(self._settings.listen)
+        await self._server.start()
         for name, work in self._service.background.items():
             self._tasks.start(name, work)
         await self._health.set_ready(True)

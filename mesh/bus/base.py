@@ -119,7 +119,8 @@ class SubscriptionOptions:
     prefetch: int = 1024
     """Messages of one partition that are held in memory, handled or not; reading pauses above it."""
     max_attempts: int = 8
-    """Tries before a message is a dead letter. `Unavailable` does not count: in an outage nothing is given up."""
+    """Tries before a message is a dead letter. `Unavailable` and `DeadlineExceeded`, which say that something the
+    handler needs is gone or hangs, do not count: in an outage nothing is given up."""
     max_deliveries: int = 20
     """Consumers that may die with a message in hand before it is a dead letter."""
     backoff: float = 0.05
@@ -192,8 +193,9 @@ class Bus(Protocol):
     ) -> Subscription:
         """A subscription that calls `handler` for each message: one at a time for a key, different keys concurrently.
 
-        What the handler raises means: `Unavailable`, try this key again for as long as it takes; anything else, try up
-        to `max_attempts` times and then put the message among the dead letters. Other keys go on meanwhile.
+        What the handler raises means: `Unavailable` or `DeadlineExceeded`, try this key again for as long as it takes;
+        anything else, try up to `max_attempts` times and then put the message among the dead letters. Other keys go on
+        meanwhile.
 
         Raises:
             ValueError: a group or topic that is not `[a-z0-9_.-]{1,64}`, or no topic.
@@ -204,8 +206,8 @@ class Bus(Protocol):
     ) -> Subscription:
         """A subscription that calls `handler` with up to `batch_size` messages of one partition, in order.
 
-        A batch that raises `Unavailable` is tried again whole. After any other error its messages are handed over one
-        at a time, as for `subscribe`, so that one bad message cannot hold up the others.
+        A batch that raises `Unavailable` or `DeadlineExceeded` is tried again whole. After any other error its messages
+        are handed over one at a time, as for `subscribe`, so that one bad message cannot hold up the others.
 
         Raises:
             ValueError: as for `subscribe`.

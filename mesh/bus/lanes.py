@@ -17,9 +17,10 @@ import structlog
 
 from mesh.bus.base import BatchHandler, Message, MessageHandler, SubscriptionOptions
 from mesh.bus.metrics import BusMetrics
-from mesh.errors import Unavailable
+from mesh.errors import DeadlineExceeded, Unavailable
 
 _ERROR_CHARS = 1000
+_OUTAGES = (Unavailable, DeadlineExceeded)  # of something that the handler needs, which is gone, or hangs
 
 _log = structlog.stdlib.get_logger("mesh.bus")
 
@@ -197,7 +198,7 @@ class Lanes:
                 for message in batch:
                     self._partition.done(message)
                 return
-            if not isinstance(error, Unavailable):
+            if not isinstance(error, _OUTAGES):
                 self._log.warning("a batch failed; going on one at a time", messages=len(batch), error=describe(error))
                 for message in batch:
                     self._to_lane(message)
@@ -214,7 +215,7 @@ class Lanes:
             if error is None:
                 self._partition.done(message)
                 return
-            if isinstance(error, Unavailable):  # a dependency is gone: giving up would lose work
+            if isinstance(error, _OUTAGES):  # giving up would lose work that nothing is wrong with
                 outages += 1
                 if outages == 1:
                     self._log.warning("a handler's dependency is unavailable", id=message.id, error=describe(error))

@@ -115,6 +115,14 @@ return 1
 """
 
 
+# KEYS: list; ARGV: ttl. A list that is being filled keeps its builder's time: if the builder died it must go away.
+_TOUCH = """
+local top = redis.call('ZRANGE', KEYS[1], 0, 0, 'REV')[1]
+if not top or string.byte(top) == 255 then return 0 end
+return redis.call('EXPIRE', KEYS[1], ARGV[1])
+"""
+
+
 class State(Enum):
     """What a list is good for."""
 
@@ -171,6 +179,7 @@ class NewestLists:
         self._remove_group = register(_REMOVE_GROUP)
         self._begin = register(_BEGIN)
         self._finish = register(_FINISH)
+        self._touch = register(_TOUCH)
 
     def key(self, owner: int) -> str:
         """Where the list of `owner` is."""
@@ -250,8 +259,8 @@ class NewestLists:
         return [owner for owner, there in zip(owners, found, strict=True) if there]
 
     async def touch(self, owner: int) -> None:
-        """Lets a list live for its full time again. Raises CacheGone."""
-        await self._store.run(lambda client: client.expire(self.key(owner), self._ttl_s))
+        """Lets a list that is filled live for its full time again. Raises CacheGone."""
+        await self._store.run(lambda client: self._touch([self.key(owner)], [self._ttl_s], client))
 
     async def drop(self, owner: int) -> None:
         """Ends a list; it is filled anew when it is read. Raises CacheGone."""

@@ -36,7 +36,8 @@ class CacheStore:
             timeout=_TIMEOUT_S,
             socket_timeout=_TIMEOUT_S,
             socket_connect_timeout=_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),
+            # Once more on a connection that the server closed; a trip that came too late once would do so twice.
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
             protocol=2,
         )
         self.client = redis.Redis(connection_pool=pool)

@@ -8,9 +8,12 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import httpx
+import redis.asyncio as redis
+
+from views.entry import SIZE, unpack
 
 T = TypeVar("T")
 _POLL_S = 0.02
@@ -56,7 +59,8 @@ class Account:
 
     async def get(self, path: str, **params: str | int) -> Any:
         """The body of a successful GET; parameter names have `__` for a dot."""
-        answer = await self.request("GET", path, params={name.replace("__", "."): v for name, v in params.items()})
+        query = {name.replace("__", "."): value for name, value in params.items()}
+        answer = await self.request("GET", path, params=query or None)  # an empty one would replace the path's own
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -133,6 +137,12 @@ async def register(edge: httpx.AsyncClient, username: str | None = None) -> Acco
 async def register_many(edge: httpx.AsyncClient, count: int) -> list[Account]:
     """New accounts."""
     return list(await asyncio.gather(*(register(edge) for _ in range(count))))
+
+
+async def home_members(cache: redis.Redis, viewer: int) -> dict[int, bytes]:
+    """What a home list in the cache store holds: entries by tweet."""
+    members = cast("list[bytes]", await cache.zrange(f"home:1:{{{viewer}}}", 0, -1))
+    return {unpack(member).tweet_id: member for member in members if len(member) == SIZE}
 
 
 # Words of the inside that no answer may have: names of packages, programs, stores and files.

@@ -13,8 +13,7 @@ from cli.stores import Stores
 from mesh.db.sql import Tx
 from mesh.ids import rfc3339_of_id
 from tests.conftest import CELEBRITY_FOLLOWERS
-from tests.e2e.harness import Account, eventually, register, register_many
-from views.entry import unpack
+from tests.e2e.harness import Account, eventually, home_members, register, register_many
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 Settled = Callable[[], Awaitable[None]]
@@ -111,6 +110,30 @@ async def test_a_page_goes_on_where_the_last_one_ended_whatever_is_written_meanw
         page = await alice.get(path, max_results=10, pagination_token=page["meta"]["next_token"])
         got += [int(tweet["id"]) for tweet in page["data"]]
     assert got == old
+
+
+async def test_pages_lead_back_to_what_is_newer(alice: Account, bob: Account, settled: Settled) -> None:
+    await alice.follow(bob)
+    await alice.home()
+    ids = await bob.tweets(10)
+    await settled()
+    path = f"/2/users/{alice.id}/timelines/reverse_chronological"
+    first = await alice.get(path, max_results=4)
+    assert "previous_token" not in first["meta"]
+    second = await alice.get(path, max_results=4, pagination_token=first["meta"]["next_token"])
+    third = await alice.get(path, max_results=4, pagination_token=second["meta"]["next_token"])
+    assert [int(tweet["id"]) for tweet in third["data"]] == ids[8:]
+    assert (await alice.get(path, max_results=4, pagination_token=third["meta"]["previous_token"]))["data"] == second[
+        "data"
+    ]
+    newest = await bob.tweet("meanwhile")
+    await settled()
+    back = await alice.get(path, max_results=4, pagination_token=second["meta"]["previous_token"])
+    assert back["data"] == first["data"]
+    top = await alice.get(path, max_results=4, pagination_token=back["meta"]["previous_token"])
+    assert [int(tweet["id"]) for tweet in top["data"]] == [newest]
+    again = await alice.get(path, max_results=4, pagination_token=top["meta"]["next_token"])
+    assert again["data"] == first["data"]
 
 
 @pytest.mark.parametrize("warm", [False, True])
@@ -265,9 +288,7 @@ async def test_counts_converge(edge: httpx.AsyncClient, alice: Account, bob: Acc
 
 
 async def _listed(cache: redis.Redis, viewer: Account) -> set[int]:
-    """Tweets in the viewer's list in the cache store."""
-    members = await cache.zrange(f"home:1:{{{viewer.id}}}", 0, -1)
-    return {unpack(member).tweet_id for member in members if len(member) == 24}
+    return set(await home_members(cache, viewer.id))
 
 
 async def _reach(stores: Stores, author: Account) -> str:

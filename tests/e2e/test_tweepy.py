@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import aiohttp
@@ -225,7 +226,7 @@ async def test_a_home_timeline_of_more_than_300_tweets(
     assert tweets[0].author_id == alice.id and {tweet.author_id for tweet in tweets[1:]} == {bob.id}
     assert [user.id for user in pages[0].includes["users"]] == [alice.id, bob.id]
     assert [user.id for user in pages[-1].includes["users"]] == [bob.id]
-    assert all(earlier.created_at >= later.created_at for earlier, later in zip(tweets, tweets[1:], strict=False))
+    assert all(earlier.created_at >= later.created_at for earlier, later in pairwise(tweets))
     newer = await client("get_home_timeline", since_id=theirs[2], max_results=100, user_auth=False)
     assert [tweet.id for tweet in newer.data] == [mine, *theirs[:2]]
 
@@ -268,9 +269,7 @@ async def test_errors_are_tweepys_own(tweepy_of: Maker, alice: Account, bob: Acc
         await tweepy_of(nobody)("get_me", user_auth=False)
 
 
-async def test_posts_may_be_asked_for_under_their_new_name(
-    tweepy_of: Maker, alice: Account, bob: Account
-) -> None:
+async def test_posts_may_be_asked_for_under_their_new_name(tweepy_of: Maker, alice: Account, bob: Account) -> None:
     """tweepy knows no `post.fields`; its request method takes any parameter."""
     tweet = await alice.tweet("called a post")
 
@@ -278,8 +277,9 @@ async def test_posts_may_be_asked_for_under_their_new_name(
         answer = await tweepy_of(bob)(
             "request", "GET", f"/2/tweets/{tweet}", params={"post.fields": "public_metrics,created_at"}
         )
-        body: Any = answer.json()
-        return await body if inspect.isawaitable(body) else body
+        body = answer.json()
+        found: Mapping[str, Any] = await body if inspect.isawaitable(body) else body
+        return found
 
     data = (await fetch())["data"]
     assert data["edit_history_post_ids"] == [str(tweet)]

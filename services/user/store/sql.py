@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
-from mesh.outbox import Outbox
 from sqlalchemy import bindparam, text
 from sqlalchemy.exc import IntegrityError
 
 from mesh.db.sql import Database, Tx
 from mesh.errors import AlreadyExists, Violation
+from mesh.outbox import Outbox
 from services.user.domain import CountChange, Person, fold
 from services.user.store.base import NewPerson, Session, SigningKey
 

@@ -1,0 +1,313 @@
+"""Done, but the caller was told that it timed out: a retry of any store method doubles nothing.
+
+Stores are wrapped from outside, as metrics or limits would wrap them: the call is carried out, committed, and then
+fails with DeadlineExceeded. The wrapper is generated from the port, so a new method is covered, or missed loudly
+(`test_every_method_has_a_case`). Each case runs twice on real databases: once undisturbed, once told that it timed out
+and then tried again as its caller would. Afterwards both databases hold the same, row for row, outbox included.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered
+
+from cli.profile import PROJECT
+from mesh.bus.redis_streams import RedisStreamsBus
+from mesh.db.sql import Database, migrate
+from mesh.errors import AlreadyExists, DeadlineExceeded
+from mesh.outbox import Outbox
+from services.graph.domain import Line
+from services.graph.store.base import GraphStore
+from services.graph.store.sql import SqlGraphStore
+from services.tweet.domain import StoredTweet
+from services.tweet.store.base import TweetStore
+from services.tweet.store.sql import SqlTweetStore
+from services.user.domain import CountChange
+from services.user.store.base import KeyStore, NewPerson, Session, SessionStore, SigningKey, UserStore
+from services.user.store.sql import SqlKeyStore, SqlSessionStore, SqlUserStore
+
+PORTS: dict[type, str] = {
+    UserStore: "user",
+    SessionStore: "user",
+    KeyStore: "user",
+    GraphStore: "graph",
+    TweetStore: "tweet",
+}
+_VOLATILE = {"outbox": {"event_id", "created_ms", "traceparent"}}
+"""Columns that differ from run to run; consumers are idempotent by content, not by these."""
+
+
+class DoneButTimedOut:
+    """A store whose every method does its work and then says that it timed out."""
+
+    def __init__(self, port: type, store: object) -> None:
+        for name in methods(port):
+            setattr(self, name, self._wrapped(getattr(store, name)))
+
+    @staticmethod
+    def _wrapped(method: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        async def call(*args: object, **kwargs: object) -> object:
+            await method(*args, **kwargs)
+            raise DeadlineExceeded("injected after the commit")
+
+        return call
+
+
+def methods(port: type) -> list[str]:
+    """What a port asks of its adapters."""
+    return sorted(name for name, member in vars(port).items() if inspect.iscoroutinefunction(member))
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a store's method."""
+
+    method: str
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def call(method: str, *args: Any, **kwargs: Any) -> Call:
+    """Short for what it makes."""
+    return Call(method, args, kwargs)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call, what came before it, and what its caller's retry is and gets."""
+
+    port: type
+    call: Call
+    before: Sequence[Call] = ()
+    again: Call | None = None
+    """The retry, where a caller makes new ids for it; the same call when None."""
+    answer: Callable[[Any], bool] | None = None
+    """Whether the retry's answer is right; that of the undisturbed call when None."""
+    raises: type[Exception] | None = None
+    """What the retry raises."""
+    note: str = ""
+    """What the caller's caller sees."""
+
+    def __str__(self) -> str:
+        return f"{self.port.__name__}.{self.call.method}{self.note and ': '}{self.note}"
+
+
+PERSON = NewPerson(1, "wren", "wren@example.org", "hash", "Wren")
+SESSION = Session(b"s" * 16, 1, b"h" * 32, 1_000, 9_000)
+REGISTERED = UserRegistered(user_id=1, username="wren")
+CREATE_PERSON = call("create", PERSON, SESSION, REGISTERED)
+TWEET = StoredTweet(100, 1, "hello", b"", "und", False, "everyone")
+CREATE_TWEET = call("create", TWEET, "request-1")
+RANGE: dict[str, Any] = {"before": 0, "after": 0, "limit": 10}
+FOLLOWED = [call("follow", 1, 2, 10), call("follow", 3, 2, 11)]
+
+CASES = [
+    # A retry comes from another registration, with an id and a session of its own. It is told that the name is taken:
+    # by the person who registers, whose password signs in (tests/faults/crowd.py does so under kill -9).
+    Case(
+        UserStore,
+        CREATE_PERSON,
+        again=call(
+            "create",
+            replace(PERSON, id=2),
+            replace(SESSION, id=b"t" * 16, user_id=2),
+            UserRegistered(user_id=2, username="wren"),
+        ),
+        raises=AlreadyExists,
+        note="the name is taken, by oneself",
+    ),
+    Case(UserStore, call("by_ids", [1]), [CREATE_PERSON]),
+    Case(UserStore, call("ids_by_username", ["wren"]), [CREATE_PERSON]),
+    Case(UserStore, call("login", "wren", by_email=False), [CREATE_PERSON]),
+    Case(UserStore, call("apply_counts", [CountChange(1, "tweets", 5, 7)]), [CREATE_PERSON], answer=lambda a: a == []),
+    Case(SessionStore, call("end", SESSION.id, SESSION.token_hash)),
+    Case(SessionStore, call("end_all", 1)),
+    Case(SessionStore, call("forget_expired", 10_000), answer=lambda a: a == 0),
+    Case(KeyStore, call("signing_keys")),
+    Case(
+        KeyStore,
+        call("add_signing_key", SigningKey("k1", "{}", 5_000), unless_since_ms=4_000),
+        again=call("add_signing_key", SigningKey("k2", "{}", 5_001), unless_since_ms=4_001),
+    ),
+    Case(GraphStore, call("knows", 2), FOLLOWED),
+    Case(GraphStore, call("follow", 1, 2, 10), again=call("follow", 1, 2, 12), answer=lambda a: a is False),
+    Case(GraphStore, call("unfollow", 1, 2), FOLLOWED, answer=lambda a: a is False),
+    Case(GraphStore, call("followers", 2, **RANGE), FOLLOWED),
+    Case(GraphStore, call("following", 1, **RANGE), FOLLOWED),
+    Case(GraphStore, call("all_following", 1), FOLLOWED),
+    Case(GraphStore, call("related", [(1, 2), (2, 1)]), FOLLOWED),
+    Case(GraphStore, call("audience", 2, after=0, limit=10, seen_since_ms=0), FOLLOWED),
+    Case(GraphStore, call("follower_ids", 2, after=0, limit=10), FOLLOWED),
+    Case(GraphStore, call("mark_seen", 1, 50_000_000), again=call("mark_seen", 1, 50_000_900)),
+    Case(TweetStore, CREATE_TWEET, again=call("create", replace(TWEET, id=101), "request-1")),
+    Case(TweetStore, call("by_request", 1, "request-1"), [CREATE_TWEET]),
+    Case(TweetStore, call("delete", 100, 1), [CREATE_TWEET]),
+    Case(TweetStore, call("by_ids", [100]), [CREATE_TWEET]),
+    Case(TweetStore, call("by_author", 1, before=0, after=0, ascending=False, limit=10), [CREATE_TWEET]),
+    Case(TweetStore, call("recent", [1, 2], **RANGE), [CREATE_TWEET]),
+]
+
+# Those whose retry is not the same in all columns have a test of their own below.
+OWN_TESTS = {
+    (UserStore, "update"): "test_a_profile_change_made_twice",
+    (SessionStore, "add"): "test_a_sign_in_made_twice",
+    (SessionStore, "rotate"): "test_a_refresh_whose_answer_was_lost",
+    (GraphStore, "settle"): "test_a_crossing_settled_twice",
+}
+
+
+@asynccontextmanager
+async def opened(port: type, folder: Path) -> AsyncIterator[tuple[Any, Path]]:
+    """The port's SQL adapter on a database of its own, and the database's file. The relay does not run."""
+    await asyncio.to_thread(folder.mkdir)
+    service = PORTS[port]
+    file = folder / f"{service}.db"
+    url = f"sqlite+aiosqlite:///{file}"
+    await migrate(url, PROJECT / "services" / service / "schema" / "sql")
+    database = await Database.open(url)
+    bus = RedisStreamsBus(f"unix://{folder}/none.sock")  # nothing is published: events stay in the outbox
+    outbox = Outbox(database, bus, service)
+    adapters: dict[type, Callable[[], object]] = {
+        UserStore: lambda: SqlUserStore(database, outbox),
+        SessionStore: lambda: SqlSessionStore(database),
+        KeyStore: lambda: SqlKeyStore(database),
+        GraphStore: lambda: SqlGraphStore(database, outbox, Line(2)),
+        TweetStore: lambda: SqlTweetStore(database, outbox),
+    }
+    try:
+        if port is SessionStore:
+            await SqlUserStore(database, outbox).create(PERSON, SESSION, REGISTERED)
+        yield adapters[port](), file
+    finally:
+        await bus.close()
+        await database.close()
+
+
+async def make(store: object, one: Call) -> Any:
+    """Makes a call."""
+    return await getattr(store, one.method)(*one.args, **one.kwargs)
+
+
+async def done_but_timed_out(port: type, store: object, one: Call) -> None:
+    """Makes a call that is carried out and says otherwise."""
+    with pytest.raises(DeadlineExceeded):
+        await make(DoneButTimedOut(port, store), one)
+
+
+def content(file: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table, less what differs from run to run."""
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found = {}
+        for table in tables:
+            if table in ("schema_migrations", "sqlite_sequence") or table.startswith("_"):
+                continue
+            columns = [row[1] for row in database.execute(f"PRAGMA table_info({table})")]
+            kept = ", ".join(name for name in columns if name not in _VOLATILE.get(table, set()))
+            found[table] = sorted(database.execute(f"SELECT {kept} FROM {table}").fetchall(), key=repr)
+        return found
+
+
+def test_every_method_has_a_case() -> None:
+    wanted = {(port, method) for port in PORTS for method in methods(port)}
+    covered = {(case.port, case.call.method) for case in CASES} | OWN_TESTS.keys()
+    assert covered == wanted
+    assert all(name in globals() for name in OWN_TESTS.values())
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+async def test_a_retry_doubles_nothing(case: Case, tmp_path: Path) -> None:
+    async with opened(case.port, tmp_path / "once") as (store, file):
+        for step in case.before:
+            await make(store, step)
+        undisturbed = await make(store, case.call)
+        wanted = content(file)
+    async with opened(case.port, tmp_path / "twice") as (store, file):
+        for step in case.before:
+            await make(store, step)
+        await done_but_timed_out(case.port, store, case.call)
+        assert content(file) == wanted, "the wrapper must fail after the commit, not before"
+        retry = case.again or case.call
+        if case.raises is not None:
+            with pytest.raises(case.raises):
+                await make(store, retry)
+        else:
+            answer = await make(store, retry)
+            assert case.answer(answer) if case.answer else answer == undisturbed, answer
+        assert content(file) == wanted
+
+
+async def test_a_profile_change_made_twice(tmp_path: Path) -> None:
+    """The profile is what it was to be; its version, and an event that says "look again", come twice."""
+    change = call("update", 1, {"name": "Jenny"}, UserProfileChanged(user_id=1))
+    async with opened(UserStore, tmp_path / "a") as (store, file):
+        await make(store, CREATE_PERSON)
+        await done_but_timed_out(UserStore, store, change)
+        before = content(file)
+        again = await make(store, change)
+        after = content(file)
+    assert again.name == "Jenny"
+    assert len(after["users"]) == 1
+    events = {row[1:5] for row in after["outbox"]} - {row[1:5] for row in before["outbox"]}
+    assert events == set(), "the second event says no more than the first"
+
+
+async def test_a_sign_in_made_twice(tmp_path: Path) -> None:
+    """A sign-in whose answer was lost leaves a session whose secret nobody has; it ends by itself."""
+    first, second = (replace(SESSION, id=letter * 16, token_hash=letter * 32) for letter in (b"1", b"2"))
+    async with opened(SessionStore, tmp_path / "a") as (store, file):
+        await done_but_timed_out(SessionStore, store, call("add", first))
+        await make(store, call("add", second))
+        assert len(content(file)["sessions"]) == 3
+        assert await make(store, call("forget_expired", first.expires_ms)) == 3
+
+
+async def test_a_refresh_whose_answer_was_lost(tmp_path: Path) -> None:
+    """It looks like the re-use of a spent token, which it is: the session ends, nothing is doubled, one signs in."""
+    old, new, newer = SESSION.token_hash, b"n" * 32, b"m" * 32
+    async with opened(SessionStore, tmp_path / "a") as (store, file):
+        rotate = call("rotate", SESSION.id, old, new, now_ms=2_000, expires_ms=9_500)
+        await done_but_timed_out(SessionStore, store, rotate)
+        assert await make(store, call("rotate", SESSION.id, old, newer, now_ms=2_001, expires_ms=9_500)) is None
+        assert content(file)["sessions"] == []
+
+
+async def test_a_crossing_settled_twice(tmp_path: Path) -> None:
+    contents = await _settled(tmp_path, list(FOLLOWED))  # two followers: from there on the author is pulled
+    assert contents[0] == contents[1]
+
+
+@pytest.mark.xfail(strict=True, reason="SettleReach does not say which crossing it ends: the contract lacks it")
+async def test_a_crossing_settled_twice_that_goes_back_at_once(tmp_path: Path) -> None:
+    """A retry ends the crossing that it was made for, not the one that has begun since and is not carried through.
+
+    It ends that one too: until the second crossing's own event is handled, the author's posts are no longer pulled and
+    not yet in followers' lists. Needed: `SettleReachRequest.pulled`, as in ReachCrossed, compared before settling.
+    """
+    # The audience is small again before the first crossing is carried through.
+    contents = await _settled(tmp_path, [*FOLLOWED, call("unfollow", 1, 2)])
+    assert contents[0] == contents[1]
+
+
+async def _settled(tmp_path: Path, before: Sequence[Call]) -> list[dict[str, list[tuple[Any, ...]]]]:
+    """What is stored after a crossing was settled once, and after it was settled and settled again."""
+    contents = []
+    for times in (1, 2):
+        async with opened(GraphStore, tmp_path / str(times)) as (store, file):
+            for step in before:
+                await make(store, step)
+            settle = call("settle", 2)
+            if times == 2:
+                await done_but_timed_out(GraphStore, store, settle)
+            await make(store, settle)
+            contents.append(content(file))
+    return contents
