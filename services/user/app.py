@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from mesh.outbox import Outbox
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
 from rookery.user.v1 import user_mesh_pb2, user_service_pb2
 
@@ -18,6 +17,7 @@ from mesh.db.sql import Database
 from mesh.errors import Unavailable
 from mesh.ids import LeasedIds
 from mesh.interceptors.base import Priority
+from mesh.outbox import Outbox
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
 from services.user.consumers import subscriptions
