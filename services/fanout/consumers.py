@@ -20,14 +20,18 @@ GROUPS = {"tweets": "fanout", "social": "fanout-relations", TOPIC: "fanout-write
 _AGGREGATE_S = 0.1  # product.md: follow bursts are aggregated for 100 ms
 
 
+def _entry(event: TweetCreated | TweetDeleted) -> Entry:
+    return Entry(event.tweet_id, event.author_id, event.in_reply_to_user_id, event.retweeted_tweet_id)
+
+
 def subscriptions(bus: Bus, delivery: Delivery) -> list[Subscription]:
     """Everything that `fanout` reads from the bus."""
 
     async def created(event: TweetCreated) -> None:
-        await delivery.spread(Entry(event.tweet_id, event.author_id, event.in_reply_to_user_id), remove=False)
+        await delivery.spread(_entry(event), remove=False)
 
     async def deleted(event: TweetDeleted) -> None:
-        await delivery.spread(Entry(event.tweet_id, event.author_id, event.in_reply_to_user_id), remove=True)
+        await delivery.spread(_entry(event), remove=True)
 
     async def related(events: Sequence[Message]) -> None:
         loop = asyncio.get_running_loop()

@@ -76,6 +76,8 @@ def shows(entry: Entry, viewer_id: int, followed: Collection[int], exclude: Coll
     well, unless that is the viewer, or its own author.
     """
     author, answered = entry.author_id, entry.in_reply_to_user_id
+    if entry.retweeted_id and "retweets" in exclude:
+        return False
     if author != viewer_id and author not in followed:
         return False
     if answered:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
 from rookery.tweet.v1 import tweet_mesh_pb2, tweet_service_pb2
 from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
 
@@ -18,12 +19,26 @@ from mesh.paging import Cursors
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
 from services.tweet.consumers import subscriptions
+from services.tweet.domain import Mark
+from services.tweet.pages import Pages
 from services.tweet.rpc.batch_get_tweets import BatchGetTweets
 from services.tweet.rpc.create_tweet import CreateTweet
 from services.tweet.rpc.delete_tweet import DeleteTweet
 from services.tweet.rpc.get_tweets import GetTweet, ListTweetsById
 from services.tweet.rpc.list_recent_tweets import ListRecentTweets
+from services.tweet.rpc.list_related_tweets import ListConversation, ListQuoteTweets, ListRetweets
 from services.tweet.rpc.list_user_tweets import ListUserTweets
+from services.tweet.rpc.marks import (
+    Bookmark,
+    Like,
+    ListBookmarks,
+    ListLikedTweets,
+    ListLikingUsers,
+    Marks,
+    Unbookmark,
+    Unlike,
+)
+from services.tweet.rpc.retweets import ListRetweetedBy, Retweet, Unretweet
 from services.tweet.settings import TweetSettings
 from services.tweet.store.sql import SqlTweetStore
 from services.tweet.tweets import Tweets
@@ -40,23 +55,46 @@ async def build(env: Environment) -> Service:
     cache = CacheStore(settings.cache_url)
     bus = RedisStreamsBus(settings.bus_url)
     outbox = Outbox(db, bus, "tweet")
-    user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=ClientMetrics.create())
+    metrics = ClientMetrics.create()
+    user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)
+    graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)
     store = SqlTweetStore(db, outbox)
     records = Records(cache, TWEET_PREFIX)
     tweets = Tweets(store, records)
     views = Views(tweets=Hydrator(records, tweets.load), users=remote_users(cache, user))
     ids = LeasedIds(SqlLeases(db))
-    consumers = subscriptions(bus, tweets)
+    pages = Pages(views, Cursors(settings.cursor_key))
+    likes = Marks(Mark.LIKE, store, ids, tweets, pages)
+    bookmarks = Marks(Mark.BOOKMARK, store, ids, tweets, pages)
+    consumers = subscriptions(bus, store, tweets)
     public = rpcs(
         tweet_service_pb2.DESCRIPTOR.services_by_name["TweetService"],
         {
-            "CreateTweet": CreateTweet(store, ids, tweets, user),
+            "CreateTweet": CreateTweet(store, ids, tweets, user, graph),
             "DeleteTweet": DeleteTweet(store, tweets),
             "GetTweet": GetTweet(views),
             "ListTweetsById": ListTweetsById(views),
-            "ListUserTweets": ListUserTweets(store, views, Cursors(settings.cursor_key)),
+            "ListUserTweets": ListUserTweets(store, views.users, pages),
+            "ListConversation": ListConversation(store, views.tweets, pages),
+            "ListQuoteTweets": ListQuoteTweets(store, views.tweets, pages),
         },
         priorities={"CreateTweet": Priority.CRITICAL, "DeleteTweet": Priority.CRITICAL},
+    )
+    engagement = rpcs(
+        tweet_service_pb2.DESCRIPTOR.services_by_name["EngagementService"],
+        {
+            "Retweet": Retweet(store, ids, tweets, views.users),
+            "Unretweet": Unretweet(store, tweets),
+            "ListRetweetedBy": ListRetweetedBy(store, pages),
+            "ListRetweets": ListRetweets(store, views.tweets, pages),
+            "Like": Like(likes),
+            "Unlike": Unlike(likes),
+            "ListLikingUsers": ListLikingUsers(likes),
+            "ListLikedTweets": ListLikedTweets(likes),
+            "Bookmark": Bookmark(bookmarks),
+            "Unbookmark": Unbookmark(bookmarks),
+            "ListBookmarks": ListBookmarks(bookmarks),
+        },
     )
     mesh = rpcs(
         tweet_mesh_pb2.DESCRIPTOR.services_by_name["TweetMeshService"],
@@ -65,7 +103,7 @@ async def build(env: Environment) -> Service:
     )
     return Service(
         name="tweet",
-        rpcs=[*public, *mesh],
+        rpcs=[*public, *engagement, *mesh],
         background={"ids": ids.renew_forever},
         start=[outbox.start, *(consumer.start for consumer in consumers)],
         stop=[
@@ -73,6 +111,7 @@ async def build(env: Environment) -> Service:
             outbox.stop,
             ids.release,
             user.close,
+            graph.close,
             bus.close,
             cache.close,
             db.close,

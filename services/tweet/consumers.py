@@ -1,22 +1,51 @@
-"""What `tweet` does about events: it writes the records of changes whose process died before it could."""
+"""What `tweet` does about events: it writes records that a crash kept from being written, and deletes retweets with
+their originals.
+
+All handlers may see an event twice or late: records are versioned, and what is deleted stays deleted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from google.protobuf.message import Message
-from rookery.events.v1.tweet_events_pb2 import TweetCreated, TweetDeleted
+from rookery.events.v1.tweet_events_pb2 import (
+    TweetBookmarksChanged,
+    TweetCreated,
+    TweetDeleted,
+    TweetLiked,
+    TweetUnliked,
+)
 
 from mesh.bus.base import Bus, Subscription
-from mesh.bus.dispatch import dispatch_batch
+from mesh.bus.dispatch import On, dispatch, dispatch_batch
+from services.tweet.store.base import By, TweetStore
 from services.tweet.tweets import Tweets
 
+_PAGE = 100
+_CHANGES = (TweetCreated, TweetDeleted, TweetLiked, TweetUnliked, TweetBookmarksChanged)
 
-def subscriptions(bus: Bus, tweets: Tweets) -> list[Subscription]:
+
+def subscriptions(bus: Bus, store: TweetStore, tweets: Tweets) -> list[Subscription]:
     """Everything that `tweet` reads from the bus."""
 
     async def rewrite(events: Sequence[Message]) -> None:
-        ids = {event.tweet_id for event in events if isinstance(event, TweetCreated | TweetDeleted)}
+        ids: set[int] = set()
+        for event in events:
+            if isinstance(event, _CHANGES):
+                ids.add(event.tweet_id)
+            if isinstance(event, TweetCreated | TweetDeleted):
+                ids.update(event.referenced_tweet_ids)
         await tweets.rewrite(sorted(ids))
 
-    return [bus.subscribe_batch("tweet-records", ["tweets"], dispatch_batch([TweetCreated, TweetDeleted], rewrite))]
+    async def delete_retweets(event: TweetDeleted) -> None:
+        while page := await store.page(By.RETWEETED, event.tweet_id, before=0, after=0, ascending=False, limit=_PAGE):
+            for entry in page:
+                written = await store.delete(entry.tweet_id, entry.author_id)
+                if written:
+                    await tweets.publish([written.tweet])
+
+    return [
+        bus.subscribe_batch("tweet-records", ["tweets", "engagement"], dispatch_batch(_CHANGES, rewrite)),
+        bus.subscribe("tweet-cascade", ["tweets"], dispatch(On(TweetDeleted, delete_retweets))),
+    ]

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
-from rookery.api.v2.tweet_pb2 import Tweet, TweetEntities, TweetPublicMetrics
+from rookery.api.v2.tweet_pb2 import ReferencedTweet, Tweet, TweetEntities, TweetPublicMetrics
 
 from mesh.cache.records import TOMBSTONE
-from mesh.errors import InvalidArgument, Violation
+from mesh.errors import InvalidArgument, PermissionDenied, Violation
 from mesh.ids import rfc3339_of_id
 from services.tweet.text import problem_of
 from views.entry import Entry
 from views.record import TWEET
 
 _SOURCE = "Rookery"
+
+
+class ReplySettings(StrEnum):
+    """Who may answer in a conversation, by the setting of the tweet that began it."""
+
+    EVERYONE = "everyone"
+    MENTIONED = "mentionedUsers"
+    """Its author, and those mentioned in it."""
+    FOLLOWING = "following"
+    """Those, and whomever its author follows."""
+
+
+class Mark(StrEnum):
+    """What a person may do to a tweet once."""
+
+    LIKE = "like"
+    BOOKMARK = "bookmark"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +44,34 @@ class StoredTweet:
     """Who wrote it."""
     text: str
     """As written; empty when deleted."""
-    entities: bytes
+    entities: bytes = b""
     """rookery.api.v2.TweetEntities, serialised."""
-    lang: str
+    lang: str = "und"
     """BCP 47 tag, "und" when unknown."""
-    possibly_sensitive: bool
+    possibly_sensitive: bool = False
     """Whether its author marked it."""
-    reply_settings: str
+    reply_settings: str = ReplySettings.EVERYONE
     """Who may answer."""
+    conversation_id: int = 0
+    """The tweet that began the conversation; its own id when it did itself."""
+    in_reply_to_tweet_id: int = 0
+    """What it answers; 0 for nothing."""
     in_reply_to_user_id: int = 0
     """Whom it answers; 0 for nobody."""
+    quoted_id: int = 0
+    """What it quotes; 0 for nothing."""
+    retweeted_id: int = 0
+    """What it repeats; 0 for nothing."""
+    retweet_count: int = 0
+    """Retweets."""
+    reply_count: int = 0
+    """Replies."""
+    like_count: int = 0
+    """Likes."""
+    quote_count: int = 0
+    """Quotes."""
+    bookmark_count: int = 0
+    """Bookmarks."""
     deleted: bool = False
     """Whether it is gone."""
     version: int = 1
@@ -44,7 +80,17 @@ class StoredTweet:
     @property
     def entry(self) -> Entry:
         """As tweet lists have it."""
-        return Entry(self.id, self.author_id, self.in_reply_to_user_id)
+        return Entry(self.id, self.author_id, self.in_reply_to_user_id, self.retweeted_id)
+
+    @property
+    def references(self) -> list[tuple[str, int]]:
+        """Tweets that it points at: X's name of the relation, and the id."""
+        pairs = (
+            ("retweeted", self.retweeted_id),
+            ("quoted", self.quoted_id),
+            ("replied_to", self.in_reply_to_tweet_id),
+        )
+        return [(relation, tweet_id) for relation, tweet_id in pairs if tweet_id]
 
 
 def checked_text(text: str, content: str) -> str:
@@ -56,8 +102,49 @@ def checked_text(text: str, content: str) -> str:
     return chosen
 
 
+def mentioned_ids(tweet: StoredTweet) -> set[int]:
+    """People mentioned in a tweet."""
+    return {mention.id for mention in TweetEntities.FromString(tweet.entities).mentions if mention.id}
+
+
+def needs_following(root: StoredTweet, viewer_id: int) -> bool:
+    """Whether the viewer may answer in the conversation that `root` began only if its author follows them.
+
+    Raises PermissionDenied when the viewer may not answer at all.
+    """
+    if root.reply_settings == ReplySettings.EVERYONE or viewer_id == root.author_id or viewer_id in mentioned_ids(root):
+        return False
+    if root.reply_settings == ReplySettings.FOLLOWING:
+        return True
+    raise may_not_reply()
+
+
+def may_not_reply() -> PermissionDenied:
+    """What somebody is told whom a conversation's reply_settings leave out."""
+    return PermissionDenied("You may not reply in this conversation.", reason="REPLIES_LIMITED")
+
+
+def not_visible(what: str) -> PermissionDenied:
+    """What somebody is told who answers or quotes a tweet that is not there, or not for them to see."""
+    return PermissionDenied(f"You attempted to {what} a tweet that is deleted or not visible to you.")
+
+
+def retweet_of(original: StoredTweet, *, tweet_id: int, author_id: int, username: str) -> StoredTweet:
+    """The retweet of an original, which is no retweet itself."""
+    return StoredTweet(
+        id=tweet_id,
+        author_id=author_id,
+        text=f"RT @{username}: {original.text}",
+        lang=original.lang,
+        possibly_sensitive=original.possibly_sensitive,
+        conversation_id=tweet_id,
+        retweeted_id=original.id,
+    )
+
+
 def resource(tweet: StoredTweet) -> Tweet:
     """The public resource, in both vocabularies."""
+    references = [ReferencedTweet(type=relation, id=tweet_id) for relation, tweet_id in tweet.references]
     made = Tweet(
         id=tweet.id,
         text=tweet.text,
@@ -65,19 +152,21 @@ def resource(tweet: StoredTweet) -> Tweet:
         edit_history_post_ids=[tweet.id],
         author_id=tweet.author_id,
         created_at=rfc3339_of_id(tweet.id),
-        conversation_id=tweet.id,
+        conversation_id=tweet.conversation_id,
         in_reply_to_user_id=tweet.in_reply_to_user_id or None,
+        referenced_tweets=references,
+        referenced_posts=references,
         lang=tweet.lang,
         possibly_sensitive=tweet.possibly_sensitive,
         reply_settings=tweet.reply_settings,
         source=_SOURCE,
         public_metrics=TweetPublicMetrics(
-            retweet_count=0,
-            repost_count=0,
-            reply_count=0,
-            like_count=0,
-            quote_count=0,
-            bookmark_count=0,
+            retweet_count=tweet.retweet_count,
+            repost_count=tweet.retweet_count,
+            reply_count=tweet.reply_count,
+            like_count=tweet.like_count,
+            quote_count=tweet.quote_count,
+            bookmark_count=tweet.bookmark_count,
             impression_count=0,
         ),
     )

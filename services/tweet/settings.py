@@ -19,6 +19,8 @@ class TweetSettings:
     """The bus."""
     user_target: str
     """gRPC target of `user`."""
+    graph_target: str
+    """gRPC target of `graph`."""
     cursor_key: bytes
     """Key of page cursors, the same in all replicas."""
 
@@ -30,5 +32,6 @@ class TweetSettings:
             cache_url=env.text("CACHE_URL"),
             bus_url=env.text("BUS_URL"),
             user_target=env.text("USER_TARGET"),
+            graph_target=env.text("GRAPH_TARGET"),
             cursor_key=env.secret("CURSOR_KEY"),
         )

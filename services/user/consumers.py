@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from google.protobuf.message import Message
 from rookery.events.v1.graph_events_pb2 import UserFollowed, UserUnfollowed
-from rookery.events.v1.tweet_events_pb2 import TweetCreated, TweetDeleted
+from rookery.events.v1.tweet_events_pb2 import TweetCreated, TweetDeleted, TweetLiked, TweetUnliked
 from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered
 
 from mesh.bus.base import Bus, Subscription
@@ -17,6 +17,8 @@ from mesh.bus.dispatch import dispatch_batch
 from services.user.domain import CountChange
 from services.user.people import People
 from services.user.store.base import UserStore
+
+_COUNTED = (UserFollowed, UserUnfollowed, TweetCreated, TweetDeleted, TweetLiked, TweetUnliked)
 
 
 def count_changes(events: Sequence[Message]) -> list[CountChange]:
@@ -37,6 +39,8 @@ def _changes(event: Message) -> Iterator[CountChange]:
         yield CountChange(event.followee_id, "followers", counts.followers_count, counts.followee_version)
     elif isinstance(event, TweetCreated | TweetDeleted):
         yield CountChange(event.author_id, "tweets", event.author_tweet_count, event.author_version)
+    elif isinstance(event, TweetLiked | TweetUnliked):
+        yield CountChange(event.user_id, "likes", event.like_count, event.like_version)
 
 
 def subscriptions(bus: Bus, store: UserStore, people: People) -> list[Subscription]:
@@ -52,8 +56,8 @@ def subscriptions(bus: Bus, store: UserStore, people: People) -> list[Subscripti
     return [
         bus.subscribe_batch(
             "user-counts",
-            ["social", "tweets"],
-            dispatch_batch([UserFollowed, UserUnfollowed, TweetCreated, TweetDeleted], count),
+            ["social", "tweets", "engagement"],
+            dispatch_batch(_COUNTED, count),
         ),
         bus.subscribe_batch("user-records", ["users"], dispatch_batch([UserRegistered, UserProfileChanged], rewrite)),
     ]

@@ -42,6 +42,8 @@ class Person:
     """People whom this one follows."""
     tweet_count: int
     """Tweets of all kinds."""
+    like_count: int
+    """Likes given."""
     version: int
     """Number of the last change."""
 
@@ -53,7 +55,7 @@ class CountChange:
     user_id: int
     """Whose."""
     count: str
-    """followers, following or tweets."""
+    """followers, following, tweets or likes."""
     value: int
     """How many now."""
     version: int
@@ -84,7 +86,7 @@ def resource(person: Person) -> User:
             tweet_count=person.tweet_count,
             post_count=person.tweet_count,
             listed_count=0,
-            like_count=0,
+            like_count=person.like_count,
         ),
     )
 

@@ -127,6 +127,9 @@ class GetHomeTimeline:
         """One trip for records, authors and the viewer's relations; misses from their owners."""
         tweets, users = self._views.tweets, self._views.users
         tweet_ids = [entry.tweet_id for entry in entries]
+        # A retweet shows only while its original does.
+        originals = {entry.retweeted_id for entry in entries} - {0}
+        tweet_ids += originals
         people = people_of(entries, viewer)
         user_ids: list[int] = []
         if with_authors:
@@ -151,4 +154,11 @@ class GetHomeTimeline:
             followed = set((await self._sources.following(viewer)).followee_ids)
         if user_ids:
             authors |= zip(user_ids, await users.complete(user_ids, found[len(tweet_ids) :]), strict=True)
-        return await tweets.complete(tweet_ids, found[: len(tweet_ids)]), followed
+        records = await tweets.complete(tweet_ids, found[: len(tweet_ids)])
+        if originals:
+            there = {i for i, record in zip(tweet_ids, records, strict=True) if is_there(record)}
+            records = [
+                record if entry.retweeted_id in there or not entry.retweeted_id else None
+                for entry, record in zip(entries, records, strict=False)
+            ]
+        return records, followed

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 from rookery.api.v2.tweet_pb2 import Tweet, TweetEntities
+from rookery.graph.v1.graph_mesh_pb2 import BatchGetRelationRequest
 from rookery.tweet.v1.tweet_service_pb2 import CreateTweetRequest, CreateTweetResponse
 from rookery.user.v1.user_mesh_pb2 import ResolveUsernamesRequest
 
@@ -14,16 +16,17 @@ from mesh.context import current
 from mesh.errors import DeadlineExceeded, Unavailable, Unimplemented
 from mesh.ids import LeasedIds
 from mesh.interceptors.viewer import require_self, require_viewer
-from services.tweet.domain import StoredTweet, checked_text
+from services.tweet.domain import StoredTweet, checked_text, may_not_reply, needs_following, not_visible
 from services.tweet.store.base import TweetStore
 from services.tweet.text import entities
 from services.tweet.tweets import Tweets
 
 if TYPE_CHECKING:
+    from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceAsyncStub
     from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceAsyncStub
 
 _log = structlog.get_logger(__name__)
-_NOT_YET = frozenset({"reply", "quote_tweet_id", "media", "poll"})
+_NOT_YET = frozenset({"media", "poll"})
 _MENTIONS_S = 0.25  # of the 500 ms that a post may take; without it mentions go without ids
 
 
@@ -31,15 +34,22 @@ class CreateTweet:
     """Stores a tweet of the viewer."""
 
     def __init__(
-        self, store: TweetStore, ids: LeasedIds, tweets: Tweets, user: Destination[UserMeshServiceAsyncStub]
+        self,
+        store: TweetStore,
+        ids: LeasedIds,
+        tweets: Tweets,
+        user: Destination[UserMeshServiceAsyncStub],
+        graph: Destination[GraphMeshServiceAsyncStub],
     ) -> None:
         self._store = store
         self._ids = ids
         self._tweets = tweets
         self._user = user
+        self._graph = graph
 
     async def __call__(self, request: CreateTweetRequest) -> CreateTweetResponse:
-        """Raises InvalidArgument for a text that cannot be a tweet, PermissionDenied for another's `user_id`."""
+        """Raises InvalidArgument for a text that cannot be a tweet, PermissionDenied for another's `user_id` and for
+        what may not be answered or quoted."""
         for field, _ in request.ListFields():
             if field.name in _NOT_YET:
                 raise Unimplemented(f"This server does not carry out `{field.name}` yet.")
@@ -47,21 +57,49 @@ class CreateTweet:
         text = checked_text(request.text, request.content)
         tweet = await self._store.by_request(viewer, request.request_id) if request.request_id else None
         if tweet is None:
-            tweet = await self._store.create(
-                StoredTweet(
-                    id=await self._ids.next(),
-                    author_id=viewer,
-                    text=text,
-                    entities=(await self._with_ids(entities(text))).SerializeToString(),
-                    lang="und",
-                    possibly_sensitive=request.possibly_sensitive,
-                    reply_settings=request.reply_settings or "everyone",
-                ),
-                request.request_id,
+            draft = StoredTweet(
+                id=await self._ids.next(),
+                author_id=viewer,
+                text=text,
+                entities=(await self._with_ids(entities(text))).SerializeToString(),
+                possibly_sensitive=request.possibly_sensitive,
+                reply_settings=request.reply_settings or "everyone",
             )
-            await self._tweets.publish([tweet])
+            written = await self._store.create(await self._pointed(draft, request), request.request_id)
+            await self._tweets.publish([written.tweet, *written.referenced])
+            tweet = written.tweet
         current().response_metadata.append(("x-http-status", "201"))
         return CreateTweetResponse(data=Tweet(id=tweet.id, text=tweet.text, edit_history_tweet_ids=[tweet.id]))
+
+    async def _pointed(self, draft: StoredTweet, request: CreateTweetRequest) -> StoredTweet:
+        """The draft with what it answers and quotes, if it may."""
+        answered, quoted = request.reply.in_reply_to_tweet_id, request.quote_tweet_id
+        if not answered and not quoted:
+            return draft
+        found = {tweet.id: tweet for tweet in await self._store.by_ids([i for i in (answered, quoted) if i])}
+        if quoted:
+            target = found.get(quoted)
+            if target is None or target.deleted:
+                raise not_visible("quote")
+            draft = replace(draft, quoted_id=target.retweeted_id or target.id)
+        if answered:
+            parent = found.get(answered)
+            if parent is None or parent.deleted:
+                raise not_visible("reply to")
+            [root] = await self._store.by_ids([parent.conversation_id])
+            if needs_following(root, draft.author_id) and not await self._follows(root.author_id, draft.author_id):
+                raise may_not_reply()
+            draft = replace(
+                draft,
+                conversation_id=parent.conversation_id,
+                in_reply_to_tweet_id=parent.id,
+                in_reply_to_user_id=parent.author_id,
+            )
+        return draft
+
+    async def _follows(self, follower_id: int, followee_id: int) -> bool:
+        request = BatchGetRelationRequest(follower_ids=[follower_id], followee_ids=[followee_id])
+        return (await self._graph.call(self._graph.stub.BatchGetRelation, request)).following[0]
 
     async def _with_ids(self, found: TweetEntities) -> TweetEntities:
         if found.mentions:

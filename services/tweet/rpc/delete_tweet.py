@@ -11,7 +11,7 @@ from services.tweet.tweets import Tweets
 
 
 class DeleteTweet:
-    """Deletes one of the viewer's own."""
+    """Deletes one of the viewer's own. Its retweets go too, by its event; its replies stay and point at nothing."""
 
     def __init__(self, store: TweetStore, tweets: Tweets) -> None:
         self._store = store
@@ -20,10 +20,10 @@ class DeleteTweet:
     async def __call__(self, request: DeleteTweetRequest) -> DeleteTweetResponse:
         """Deleting again is no error. Raises PermissionDenied for another's tweet, NotFound for none."""
         viewer = require_viewer()
-        tweet = await self._store.delete(request.id, viewer)
-        if tweet is None or (tweet.deleted and tweet.author_id != viewer):
+        written = await self._store.delete(request.id, viewer)
+        if written is None or (written.tweet.deleted and written.tweet.author_id != viewer):
             raise NotFound(f"Could not find tweet with id: [{request.id}].")
-        if tweet.author_id != viewer:
+        if written.tweet.author_id != viewer:
             raise PermissionDenied("You may only delete your own tweets.")
-        await self._tweets.publish([tweet])
+        await self._tweets.publish([written.tweet, *written.referenced])
         return DeleteTweetResponse(data=DeleteTweetResponse.Data(deleted=True))

@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
-from rookery.events.v1.tweet_events_pb2 import TweetCreated, TweetDeleted
+from rookery.events.v1.tweet_events_pb2 import (
+    TweetBookmarksChanged,
+    TweetCreated,
+    TweetDeleted,
+    TweetLiked,
+    TweetUnliked,
+)
 from sqlalchemy import bindparam, text
 
 from mesh.db.sql import Database, Tx
 from mesh.outbox import Outbox
-from services.tweet.domain import StoredTweet
+from services.tweet.domain import Mark, StoredTweet
+from services.tweet.store.base import By, Marked, Written
 from views.entry import Entry
 
-TOPIC = "tweets"
+TWEETS_TOPIC = "tweets"
+ENGAGEMENT_TOPIC = "engagement"
 _COLUMNS = (
-    "id, author_id, text, entities, lang, possibly_sensitive, reply_settings, in_reply_to_user_id, deleted, version"
+    "id, author_id, text, entities, lang, possibly_sensitive, reply_settings, conversation_id, in_reply_to_tweet_id,"
+    " in_reply_to_user_id, quoted_id, retweeted_id, retweet_count, reply_count, like_count, quote_count,"
+    " bookmark_count, deleted, version"
 )
+_ENTRY = "id, author_id, in_reply_to_user_id, retweeted_id"
 _BY_IDS = text(f"SELECT {_COLUMNS} FROM tweets WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
 _MAX_ID = 2**63 - 1
 _SOME = 64
 """Authors whose tweets one statement merges."""
 # One index range an author, each cut at the limit, merged: the work is bounded by authors x limit, not by history.
 _ONE_AUTHOR = (
-    "SELECT * FROM (SELECT id, author_id, in_reply_to_user_id FROM tweets"
+    f"SELECT * FROM (SELECT {_ENTRY} FROM tweets"
     " WHERE author_id = :author{0} AND id < :before AND id > :after AND NOT deleted"
     " ORDER BY id DESC LIMIT :limit) AS a{0}"
 )
+_COUNTED = {"retweeted": "retweet_count", "quoted": "quote_count", "replied_to": "reply_count"}
+_EXCLUDED = {"replies": "in_reply_to_tweet_id = 0", "retweets": "retweeted_id = 0"}
+_MARKS = {Mark.LIKE: ("likes", "like_count"), Mark.BOOKMARK: ("bookmarks", "bookmark_count")}
 
 
 def _recent(authors: int) -> str:
@@ -36,22 +50,15 @@ def _recent(authors: int) -> str:
 
 
 def _tweet(row: Any) -> StoredTweet:
-    return StoredTweet(
-        id=row.id,
-        author_id=row.author_id,
-        text=row.text,
-        entities=bytes(row.entities or b""),
-        lang=row.lang,
-        possibly_sensitive=bool(row.possibly_sensitive),
-        reply_settings=row.reply_settings,
-        in_reply_to_user_id=row.in_reply_to_user_id,
-        deleted=bool(row.deleted),
-        version=row.version,
-    )
+    values = row._asdict()
+    values["entities"] = bytes(values["entities"] or b"")
+    values["possibly_sensitive"] = bool(values["possibly_sensitive"])
+    values["deleted"] = bool(values["deleted"])
+    return StoredTweet(**values)
 
 
 def _entry(row: Any) -> Entry:
-    return Entry(row.id, row.author_id, row.in_reply_to_user_id)
+    return Entry(row.id, row.author_id, row.in_reply_to_user_id, row.retweeted_id)
 
 
 class SqlTweetStore:
@@ -61,15 +68,17 @@ class SqlTweetStore:
         self._db = db
         self._outbox = outbox
 
-    async def create(self, tweet: StoredTweet, request_id: str) -> StoredTweet:
+    async def create(self, tweet: StoredTweet, request_id: str) -> Written:
         """See TweetStore."""
 
-        async def unit(tx: Tx) -> StoredTweet:
+        async def unit(tx: Tx) -> Written:
+            # Neither the same request nor the same retweet makes a second row: both have a unique index.
             done = await tx.execute(
                 "INSERT INTO tweets (id, author_id, text, entities, lang, possibly_sensitive, reply_settings,"
-                " in_reply_to_user_id, request_id) VALUES (:id, :author_id, :text, :entities, :lang, :sensitive,"
-                " :reply_settings, :in_reply_to, :request_id)"
-                " ON CONFLICT (author_id, request_id) WHERE request_id IS NOT NULL DO NOTHING",
+                " conversation_id, in_reply_to_tweet_id, in_reply_to_user_id, quoted_id, retweeted_id, request_id)"
+                " VALUES (:id, :author_id, :text, :entities, :lang, :sensitive, :reply_settings, :conversation_id,"
+                " :in_reply_to_tweet_id, :in_reply_to_user_id, :quoted_id, :retweeted_id, :request_id)"
+                " ON CONFLICT DO NOTHING",
                 {
                     "id": tweet.id,
                     "author_id": tweet.author_id,
@@ -78,25 +87,31 @@ class SqlTweetStore:
                     "lang": tweet.lang,
                     "sensitive": tweet.possibly_sensitive,
                     "reply_settings": tweet.reply_settings,
-                    "in_reply_to": tweet.in_reply_to_user_id,
+                    "conversation_id": tweet.conversation_id or tweet.id,
+                    "in_reply_to_tweet_id": tweet.in_reply_to_tweet_id,
+                    "in_reply_to_user_id": tweet.in_reply_to_user_id,
+                    "quoted_id": tweet.quoted_id,
+                    "retweeted_id": tweet.retweeted_id,
                     "request_id": request_id or None,
                 },
             )
             if done.rowcount == 0:
-                made = await self._by_request(tx, tweet.author_id, request_id)
+                made = await self._by_request(tx, tweet.author_id, request_id) if request_id else None
+                made = made or await self._retweet(tx, tweet.author_id, tweet.retweeted_id)
                 if made is None:
-                    raise LookupError("a request id conflicts with a row that is not there")
-                return made
-            count, version = await self._count(tx, tweet.author_id, 1)
+                    raise LookupError("a tweet conflicts with a row that is not there")
+                return Written(made, [])
             event = TweetCreated(
                 tweet_id=tweet.id,
                 author_id=tweet.author_id,
                 in_reply_to_user_id=tweet.in_reply_to_user_id,
-                author_tweet_count=count,
-                author_version=version,
+                retweeted_tweet_id=tweet.retweeted_id,
+                referenced_tweet_ids=[tweet_id for _, tweet_id in tweet.references],
             )
-            await self._publish(tx, tweet.author_id, event)
-            return tweet
+            event.author_tweet_count, event.author_version = await self._count_author(tx, tweet.author_id, "tweet", 1)
+            await self._publish(tx, TWEETS_TOPIC, tweet.author_id, event)
+            [stored] = (await tx.execute(_BY_IDS, {"ids": [tweet.id]})).all()
+            return Written(_tweet(stored), await self._count_references(tx, tweet, 1))
 
         return await self._db.write(unit)
 
@@ -105,6 +120,14 @@ class SqlTweetStore:
 
         async def unit(tx: Tx) -> StoredTweet | None:
             return await self._by_request(tx, author_id, request_id)
+
+        return await self._db.read(unit)
+
+    async def retweet(self, author_id: int, original_id: int) -> StoredTweet | None:
+        """See TweetStore."""
+
+        async def unit(tx: Tx) -> StoredTweet | None:
+            return await self._retweet(tx, author_id, original_id)
 
         return await self._db.read(unit)
 
@@ -117,10 +140,20 @@ class SqlTweetStore:
         ).first()
         return None if row is None else _tweet(row)
 
-    async def delete(self, tweet_id: int, author_id: int) -> StoredTweet | None:
+    async def _retweet(self, tx: Tx, author_id: int, original_id: int) -> StoredTweet | None:
+        row = (
+            await tx.execute(
+                f"SELECT {_COLUMNS} FROM tweets WHERE author_id = :author_id AND retweeted_id = :original_id"
+                " AND retweeted_id <> 0 AND NOT deleted",
+                {"author_id": author_id, "original_id": original_id},
+            )
+        ).first()
+        return None if row is None else _tweet(row)
+
+    async def delete(self, tweet_id: int, author_id: int) -> Written | None:
         """See TweetStore."""
 
-        async def unit(tx: Tx) -> StoredTweet | None:
+        async def unit(tx: Tx) -> Written | None:
             row = (
                 await tx.execute(
                     "UPDATE tweets SET deleted = TRUE, text = '', entities = NULL, version = version + 1"
@@ -130,31 +163,50 @@ class SqlTweetStore:
             ).first()
             if row is None:
                 row = (await tx.execute(f"SELECT {_COLUMNS} FROM tweets WHERE id = :id", {"id": tweet_id})).first()
-                return None if row is None else _tweet(row)
+                return None if row is None else Written(_tweet(row), [])
             tweet = _tweet(row)
-            count, version = await self._count(tx, author_id, -1)
             event = TweetDeleted(
                 tweet_id=tweet_id,
                 author_id=author_id,
                 in_reply_to_user_id=tweet.in_reply_to_user_id,
-                author_tweet_count=count,
-                author_version=version,
+                retweeted_tweet_id=tweet.retweeted_id,
+                referenced_tweet_ids=[referenced for _, referenced in tweet.references],
             )
-            await self._publish(tx, author_id, event)
-            return tweet
+            event.author_tweet_count, event.author_version = await self._count_author(tx, author_id, "tweet", -1)
+            await self._publish(tx, TWEETS_TOPIC, author_id, event)
+            return Written(tweet, await self._count_references(tx, tweet, -1))
 
         return await self._db.write(unit)
 
-    async def _count(self, tx: Tx, author_id: int, step: int) -> tuple[int, int]:
+    async def _count_author(self, tx: Tx, author_id: int, what: str, step: int) -> tuple[int, int]:
+        column = f"{what}_count"
         row = (
             await tx.execute(
-                "INSERT INTO authors (author_id, tweet_count, version) VALUES (:id, :first, 1)"
-                " ON CONFLICT (author_id) DO UPDATE SET tweet_count = authors.tweet_count + :step,"
-                " version = authors.version + 1 RETURNING tweet_count, version",
+                f"INSERT INTO authors (author_id, {column}, version) VALUES (:id, :first, 1)"
+                f" ON CONFLICT (author_id) DO UPDATE SET {column} = authors.{column} + :step,"
+                f" version = authors.version + 1 RETURNING {column} AS value, version",
                 {"id": author_id, "first": max(step, 0), "step": step},
             )
         ).one()
-        return row.tweet_count, row.version
+        return row.value, row.version
+
+    async def _count_references(self, tx: Tx, tweet: StoredTweet, step: int) -> list[StoredTweet]:
+        changed: dict[int, StoredTweet] = {}
+        for relation, tweet_id in sorted(tweet.references, key=lambda pair: pair[1]):
+            row = await self._count(tx, tweet_id, _COUNTED[relation], step)
+            if row is not None:
+                changed[tweet_id] = row
+        return list(changed.values())
+
+    async def _count(self, tx: Tx, tweet_id: int, column: str, step: int) -> StoredTweet | None:
+        row = (
+            await tx.execute(
+                f"UPDATE tweets SET {column} = {column} + :step, version = version + 1 WHERE id = :id"
+                f" RETURNING {_COLUMNS}",
+                {"id": tweet_id, "step": step},
+            )
+        ).first()
+        return None if row is None else _tweet(row)
 
     async def by_ids(self, ids: Sequence[int]) -> list[StoredTweet]:
         """See TweetStore."""
@@ -164,15 +216,18 @@ class SqlTweetStore:
 
         return await self._db.read(unit) if ids else []
 
-    async def by_author(self, author_id: int, *, before: int, after: int, ascending: bool, limit: int) -> list[Entry]:
+    async def page(
+        self, by: By, value: int, *, before: int, after: int, ascending: bool, limit: int, exclude: Collection[str] = ()
+    ) -> list[Entry]:
         """See TweetStore."""
+        conditions = "".join(f" AND {_EXCLUDED[name]}" for name in sorted(exclude))
+        partial = f" AND {by.value} <> 0" if by in (By.QUOTED, By.RETWEETED) else ""
 
         async def unit(tx: Tx) -> list[Entry]:
             rows = await tx.execute(
-                "SELECT id, author_id, in_reply_to_user_id FROM tweets WHERE author_id = :author_id"
-                f" AND id < :before AND id > :after AND NOT deleted ORDER BY id {'ASC' if ascending else 'DESC'}"
-                " LIMIT :limit",
-                {"author_id": author_id, "before": before or _MAX_ID, "after": after, "limit": limit},
+                f"SELECT {_ENTRY} FROM tweets WHERE {by.value} = :value{partial} AND id < :before AND id > :after"
+                f" AND NOT deleted{conditions} ORDER BY id {'ASC' if ascending else 'DESC'} LIMIT :limit",
+                {"value": value, "before": before or _MAX_ID, "after": after, "limit": limit},
             )
             return [_entry(row) for row in rows.all()]
 
@@ -194,7 +249,68 @@ class SqlTweetStore:
 
         return await self._db.read(unit)
 
-    async def _publish(self, tx: Tx, author_id: int, event: Message) -> None:
-        await self._outbox.add(
-            tx, TOPIC, str(author_id).encode(), event.DESCRIPTOR.full_name, event.SerializeToString()
-        )
+    async def mark(self, mark: Mark, user_id: int, tweet_id: int, mark_id: int) -> StoredTweet | None:
+        """See TweetStore."""
+        table, column = _MARKS[mark]
+
+        async def unit(tx: Tx) -> StoredTweet | None:
+            done = await tx.execute(
+                f"INSERT INTO {table} (user_id, tweet_id, mark_id) VALUES (:user_id, :tweet_id, :mark_id)"
+                " ON CONFLICT (user_id, tweet_id) DO NOTHING",
+                {"user_id": user_id, "tweet_id": tweet_id, "mark_id": mark_id},
+            )
+            return None if done.rowcount == 0 else await self._count_mark(tx, mark, user_id, tweet_id, column, 1)
+
+        return await self._db.write(unit)
+
+    async def unmark(self, mark: Mark, user_id: int, tweet_id: int) -> StoredTweet | None:
+        """See TweetStore."""
+        table, column = _MARKS[mark]
+
+        async def unit(tx: Tx) -> StoredTweet | None:
+            done = await tx.execute(
+                f"DELETE FROM {table} WHERE user_id = :user_id AND tweet_id = :tweet_id",
+                {"user_id": user_id, "tweet_id": tweet_id},
+            )
+            return None if done.rowcount == 0 else await self._count_mark(tx, mark, user_id, tweet_id, column, -1)
+
+        return await self._db.write(unit)
+
+    async def _count_mark(
+        self, tx: Tx, mark: Mark, user_id: int, tweet_id: int, column: str, step: int
+    ) -> StoredTweet | None:
+        if mark is Mark.LIKE:
+            count, version = await self._count_author(tx, user_id, "like", step)
+            kind = TweetLiked if step > 0 else TweetUnliked
+            event: Message = kind(user_id=user_id, tweet_id=tweet_id, like_count=count, like_version=version)
+        else:
+            event = TweetBookmarksChanged(tweet_id=tweet_id)
+        await self._publish(tx, ENGAGEMENT_TOPIC, tweet_id, event)
+        return await self._count(tx, tweet_id, column, step)
+
+    async def marked_tweets(self, mark: Mark, user_id: int, *, before: int, after: int, limit: int) -> list[Marked]:
+        """See TweetStore."""
+        return await self._marks(mark, "user_id", "tweet_id", user_id, before, after, limit)
+
+    async def marking_users(self, mark: Mark, tweet_id: int, *, before: int, after: int, limit: int) -> list[Marked]:
+        """See TweetStore."""
+        return await self._marks(mark, "tweet_id", "user_id", tweet_id, before, after, limit)
+
+    async def _marks(
+        self, mark: Mark, near: str, far: str, value: int, before: int, after: int, limit: int
+    ) -> list[Marked]:
+        table, _ = _MARKS[mark]
+        bound, order = ("mark_id > :after", "ASC") if after else ("mark_id < :before", "DESC")
+
+        async def unit(tx: Tx) -> list[Marked]:
+            rows = await tx.execute(
+                f"SELECT mark_id, {far} AS other_id FROM {table} WHERE {near} = :value AND {bound}"
+                f" ORDER BY mark_id {order} LIMIT :limit",
+                {"value": value, "limit": limit} | ({"after": after} if after else {"before": before or _MAX_ID}),
+            )
+            return [Marked(row.mark_id, row.other_id) for row in rows.all()]
+
+        return await self._db.read(unit)
+
+    async def _publish(self, tx: Tx, topic: str, key: int, event: Message) -> None:
+        await self._outbox.add(tx, topic, str(key).encode(), event.DESCRIPTOR.full_name, event.SerializeToString())

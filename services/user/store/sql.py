@@ -19,7 +19,7 @@ from services.user.store.base import NewPerson, Session, SigningKey
 TOPIC = "users"
 _COLUMNS = (
     "id, username, name, description, location, url, protected, verified,"
-    " followers_count, following_count, tweet_count, version"
+    " followers_count, following_count, tweet_count, like_count, version"
 )
 _BY_IDS = text(f"SELECT {_COLUMNS} FROM users WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
 _BY_NAMES = text("SELECT username_key, id FROM users WHERE username_key IN :keys").bindparams(
@@ -30,6 +30,7 @@ _COUNTS = {
     "followers": ("followers_count", "followers_version"),
     "following": ("following_count", "following_version"),
     "tweets": ("tweet_count", "tweets_version"),
+    "likes": ("like_count", "likes_version"),
 }
 
 
@@ -46,6 +47,7 @@ def _person(row: Any) -> Person:
         followers_count=row.followers_count,
         following_count=row.following_count,
         tweet_count=row.tweet_count,
+        like_count=row.like_count,
         version=row.version,
     )
 

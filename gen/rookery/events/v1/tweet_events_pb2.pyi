@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -27,6 +29,8 @@ class TweetCreated(_message.Message):
     IN_REPLY_TO_USER_ID_FIELD_NUMBER: _builtins.int
     AUTHOR_TWEET_COUNT_FIELD_NUMBER: _builtins.int
     AUTHOR_VERSION_FIELD_NUMBER: _builtins.int
+    RETWEETED_TWEET_ID_FIELD_NUMBER: _builtins.int
+    REFERENCED_TWEET_IDS_FIELD_NUMBER: _builtins.int
     tweet_id: _builtins.int
     """The tweet."""
     author_id: _builtins.int
@@ -37,6 +41,12 @@ class TweetCreated(_message.Message):
     """How many tweets the author has after it."""
     author_version: _builtins.int
     """Number of the last change of that count."""
+    retweeted_tweet_id: _builtins.int
+    """The tweet repeated; 0 for none."""
+    @_builtins.property
+    def referenced_tweet_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The tweets whose counts changed with it: answered, quoted, repeated."""
+
     def __init__(
         self,
         *,
@@ -45,10 +55,12 @@ class TweetCreated(_message.Message):
         in_reply_to_user_id: _builtins.int = ...,
         author_tweet_count: _builtins.int = ...,
         author_version: _builtins.int = ...,
+        retweeted_tweet_id: _builtins.int = ...,
+        referenced_tweet_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "author_tweet_count", b"author_tweet_count", "author_version", b"author_version", "in_reply_to_user_id", b"in_reply_to_user_id", "tweet_id", b"tweet_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "author_tweet_count", b"author_tweet_count", "author_version", b"author_version", "in_reply_to_user_id", b"in_reply_to_user_id", "referenced_tweet_ids", b"referenced_tweet_ids", "retweeted_tweet_id", b"retweeted_tweet_id", "tweet_id", b"tweet_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -65,6 +77,8 @@ class TweetDeleted(_message.Message):
     IN_REPLY_TO_USER_ID_FIELD_NUMBER: _builtins.int
     AUTHOR_TWEET_COUNT_FIELD_NUMBER: _builtins.int
     AUTHOR_VERSION_FIELD_NUMBER: _builtins.int
+    RETWEETED_TWEET_ID_FIELD_NUMBER: _builtins.int
+    REFERENCED_TWEET_IDS_FIELD_NUMBER: _builtins.int
     tweet_id: _builtins.int
     """The tweet."""
     author_id: _builtins.int
@@ -75,6 +89,12 @@ class TweetDeleted(_message.Message):
     """How many tweets the author has after it."""
     author_version: _builtins.int
     """Number of the last change of that count."""
+    retweeted_tweet_id: _builtins.int
+    """The tweet repeated; 0 for none."""
+    @_builtins.property
+    def referenced_tweet_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The tweets whose counts changed with it: answered, quoted, repeated."""
+
     def __init__(
         self,
         *,
@@ -83,11 +103,107 @@ class TweetDeleted(_message.Message):
         in_reply_to_user_id: _builtins.int = ...,
         author_tweet_count: _builtins.int = ...,
         author_version: _builtins.int = ...,
+        retweeted_tweet_id: _builtins.int = ...,
+        referenced_tweet_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "author_tweet_count", b"author_tweet_count", "author_version", b"author_version", "in_reply_to_user_id", b"in_reply_to_user_id", "tweet_id", b"tweet_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "author_tweet_count", b"author_tweet_count", "author_version", b"author_version", "in_reply_to_user_id", b"in_reply_to_user_id", "referenced_tweet_ids", b"referenced_tweet_ids", "retweeted_tweet_id", b"retweeted_tweet_id", "tweet_id", b"tweet_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TweetDeleted: _TypeAlias = TweetDeleted  # noqa: Y015
+
+@_typing.final
+class TweetLiked(_message.Message):
+    """TweetLiked: a person likes a tweet. Topic `engagement`, key tweet_id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    TWEET_ID_FIELD_NUMBER: _builtins.int
+    LIKE_COUNT_FIELD_NUMBER: _builtins.int
+    LIKE_VERSION_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """Who."""
+    tweet_id: _builtins.int
+    """What."""
+    like_count: _builtins.int
+    """How much the person likes after it."""
+    like_version: _builtins.int
+    """Number of the last change of that count."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        tweet_id: _builtins.int = ...,
+        like_count: _builtins.int = ...,
+        like_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["like_count", b"like_count", "like_version", b"like_version", "tweet_id", b"tweet_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TweetLiked: _TypeAlias = TweetLiked  # noqa: Y015
+
+@_typing.final
+class TweetUnliked(_message.Message):
+    """TweetUnliked: a person likes a tweet no more. Topic `engagement`, key
+    tweet_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    TWEET_ID_FIELD_NUMBER: _builtins.int
+    LIKE_COUNT_FIELD_NUMBER: _builtins.int
+    LIKE_VERSION_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """Who."""
+    tweet_id: _builtins.int
+    """What."""
+    like_count: _builtins.int
+    """How much the person likes after it."""
+    like_version: _builtins.int
+    """Number of the last change of that count."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        tweet_id: _builtins.int = ...,
+        like_count: _builtins.int = ...,
+        like_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["like_count", b"like_count", "like_version", b"like_version", "tweet_id", b"tweet_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TweetUnliked: _TypeAlias = TweetUnliked  # noqa: Y015
+
+@_typing.final
+class TweetBookmarksChanged(_message.Message):
+    """TweetBookmarksChanged: somebody keeps a tweet, or keeps it no more; who it
+    was stays private. Topic `engagement`, key tweet_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TWEET_ID_FIELD_NUMBER: _builtins.int
+    tweet_id: _builtins.int
+    """What."""
+    def __init__(
+        self,
+        *,
+        tweet_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tweet_id", b"tweet_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TweetBookmarksChanged: _TypeAlias = TweetBookmarksChanged  # noqa: Y015

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from rookery.api.v2 import envelope_pb2 as _envelope_pb2
 from rookery.api.v2 import tweet_pb2 as _tweet_pb2
+from rookery.api.v2 import user_pb2 as _user_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -23,8 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class CreateTweetRequest(_message.Message):
     """CreateTweetRequest is the tweet to be. Members that X has and this version
-    does not carry out yet (reply, quote_tweet_id, media, poll) are refused as
-    UNIMPLEMENTED: a reply must not become a tweet that answers nobody.
+    does not carry out yet (media, poll) are refused as UNIMPLEMENTED.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -38,10 +38,14 @@ class CreateTweetRequest(_message.Message):
         IN_REPLY_TO_TWEET_ID_FIELD_NUMBER: _builtins.int
         EXCLUDE_REPLY_USER_IDS_FIELD_NUMBER: _builtins.int
         in_reply_to_tweet_id: _builtins.int
-        """The tweet answered."""
+        """The tweet answered; its conversation's reply_settings must let the
+        viewer in, or the answer is PERMISSION_DENIED.
+        """
         @_builtins.property
         def exclude_reply_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-            """People of the conversation who are not to be answered."""
+            """People of the conversation who are not to be mentioned. Nobody is
+            mentioned who is not in the text, so this changes nothing.
+            """
 
         def __init__(
             self,
@@ -126,10 +130,10 @@ class CreateTweetRequest(_message.Message):
     possibly_sensitive: _builtins.bool
     """Whether the author marks it as sensitive."""
     quote_tweet_id: _builtins.int
-    """Not carried out yet."""
+    """The tweet quoted; 0 for none."""
     @_builtins.property
     def reply(self) -> Global___CreateTweetRequest.Reply:
-        """Not carried out yet."""
+        """What the tweet answers; absent for none."""
 
     @_builtins.property
     def media(self) -> Global___CreateTweetRequest.Media:
@@ -531,3 +535,1116 @@ class ListUserTweetsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListUserTweetsResponse: _TypeAlias = ListUserTweetsResponse  # noqa: Y015
+
+@_typing.final
+class ListConversationRequest(_message.Message):
+    """ListConversationRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Any tweet of the conversation."""
+    max_results: _builtins.int
+    """1 to 100; 100 when absent."""
+    pagination_token: _builtins.str
+    """`meta.next_token` of the page before."""
+    expansions: _builtins.str
+    """What to include, as in GetTweetRequest."""
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of the tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of included people."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        max_results: _builtins.int | None = ...,
+        pagination_token: _builtins.str = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___ListConversationRequest: _TypeAlias = ListConversationRequest  # noqa: Y015
+
+@_typing.final
+class ListConversationResponse(_message.Message):
+    """ListConversationResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_tweet_pb2.Tweet]:
+        """The tweets."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Where to go on."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_tweet_pb2.Tweet] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListConversationResponse: _TypeAlias = ListConversationResponse  # noqa: Y015
+
+@_typing.final
+class ListQuoteTweetsRequest(_message.Message):
+    """ListQuoteTweetsRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The tweet quoted."""
+    max_results: _builtins.int
+    """1 to 100; 100 when absent."""
+    pagination_token: _builtins.str
+    """`meta.next_token` of the page before."""
+    expansions: _builtins.str
+    """What to include, as in GetTweetRequest."""
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of the tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of included people."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        max_results: _builtins.int | None = ...,
+        pagination_token: _builtins.str = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___ListQuoteTweetsRequest: _TypeAlias = ListQuoteTweetsRequest  # noqa: Y015
+
+@_typing.final
+class ListQuoteTweetsResponse(_message.Message):
+    """ListQuoteTweetsResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_tweet_pb2.Tweet]:
+        """The tweets."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Where to go on."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_tweet_pb2.Tweet] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQuoteTweetsResponse: _TypeAlias = ListQuoteTweetsResponse  # noqa: Y015
+
+@_typing.final
+class RetweetRequest(_message.Message):
+    """RetweetRequest names the tweet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TWEET_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who acts; must be the viewer."""
+    tweet_id: _builtins.int
+    """On what."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        tweet_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "tweet_id", b"tweet_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetweetRequest: _TypeAlias = RetweetRequest  # noqa: Y015
+
+@_typing.final
+class RetweetResponse(_message.Message):
+    """RetweetResponse says how things stand now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What Retweet answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        RETWEETED_FIELD_NUMBER: _builtins.int
+        REST_ID_FIELD_NUMBER: _builtins.int
+        retweeted: _builtins.bool
+        """Whether it is done now: true."""
+        rest_id: _builtins.int
+        """The id of the retweet."""
+        def __init__(
+            self,
+            *,
+            retweeted: _builtins.bool | None = ...,
+            rest_id: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_rest_id", b"_rest_id", "_retweeted", b"_retweeted", "rest_id", b"rest_id", "retweeted", b"retweeted"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_rest_id", b"_rest_id", "_retweeted", b"_retweeted", "rest_id", b"rest_id", "retweeted", b"retweeted"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__rest_id: _TypeAlias = _typing.Literal["rest_id"]  # noqa: Y015
+        _WhichOneofArgType__rest_id: _TypeAlias = _typing.Literal["_rest_id", b"_rest_id"]  # noqa: Y015
+        _WhichOneofReturnType__retweeted: _TypeAlias = _typing.Literal["retweeted"]  # noqa: Y015
+        _WhichOneofArgType__retweeted: _TypeAlias = _typing.Literal["_retweeted", b"_retweeted"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__rest_id) -> _WhichOneofReturnType__rest_id | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__retweeted) -> _WhichOneofReturnType__retweeted | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___RetweetResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___RetweetResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetweetResponse: _TypeAlias = RetweetResponse  # noqa: Y015
+
+@_typing.final
+class UnretweetRequest(_message.Message):
+    """UnretweetRequest names the tweet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TWEET_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who acts; must be the viewer."""
+    tweet_id: _builtins.int
+    """On what."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        tweet_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "tweet_id", b"tweet_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnretweetRequest: _TypeAlias = UnretweetRequest  # noqa: Y015
+
+@_typing.final
+class UnretweetResponse(_message.Message):
+    """UnretweetResponse says how things stand now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What Unretweet answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        RETWEETED_FIELD_NUMBER: _builtins.int
+        retweeted: _builtins.bool
+        """Whether it is done now: false."""
+        def __init__(
+            self,
+            *,
+            retweeted: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_retweeted", b"_retweeted", "retweeted", b"retweeted"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_retweeted", b"_retweeted", "retweeted", b"retweeted"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__retweeted: _TypeAlias = _typing.Literal["retweeted"]  # noqa: Y015
+        _WhichOneofArgType__retweeted: _TypeAlias = _typing.Literal["_retweeted", b"_retweeted"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__retweeted) -> _WhichOneofReturnType__retweeted | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___UnretweetResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___UnretweetResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnretweetResponse: _TypeAlias = UnretweetResponse  # noqa: Y015
+
+@_typing.final
+class ListRetweetedByRequest(_message.Message):
+    """ListRetweetedByRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The tweet."""
+    max_results: _builtins.int
+    """1 to 100; 100 when absent."""
+    pagination_token: _builtins.str
+    """`meta.next_token` of the page before."""
+    expansions: _builtins.str
+    """What to include: pinned_tweet_id, pinned_post_id."""
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of the people."""
+
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of included tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        max_results: _builtins.int | None = ...,
+        pagination_token: _builtins.str = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___ListRetweetedByRequest: _TypeAlias = ListRetweetedByRequest  # noqa: Y015
+
+@_typing.final
+class ListRetweetedByResponse(_message.Message):
+    """ListRetweetedByResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.User]:
+        """The people."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Where to go on."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_user_pb2.User] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRetweetedByResponse: _TypeAlias = ListRetweetedByResponse  # noqa: Y015
+
+@_typing.final
+class ListRetweetsRequest(_message.Message):
+    """ListRetweetsRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The tweet retweeted."""
+    max_results: _builtins.int
+    """1 to 100; 100 when absent."""
+    pagination_token: _builtins.str
+    """`meta.next_token` of the page before."""
+    expansions: _builtins.str
+    """What to include, as in GetTweetRequest."""
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of the tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of included people."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        max_results: _builtins.int | None = ...,
+        pagination_token: _builtins.str = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___ListRetweetsRequest: _TypeAlias = ListRetweetsRequest  # noqa: Y015
+
+@_typing.final
+class ListRetweetsResponse(_message.Message):
+    """ListRetweetsResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_tweet_pb2.Tweet]:
+        """The tweets."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Where to go on."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_tweet_pb2.Tweet] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRetweetsResponse: _TypeAlias = ListRetweetsResponse  # noqa: Y015
+
+@_typing.final
+class LikeRequest(_message.Message):
+    """LikeRequest names the tweet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TWEET_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who acts; must be the viewer."""
+    tweet_id: _builtins.int
+    """On what."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        tweet_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "tweet_id", b"tweet_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LikeRequest: _TypeAlias = LikeRequest  # noqa: Y015
+
+@_typing.final
+class LikeResponse(_message.Message):
+    """LikeResponse says how things stand now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What Like answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        LIKED_FIELD_NUMBER: _builtins.int
+        liked: _builtins.bool
+        """Whether it is done now: true."""
+        def __init__(
+            self,
+            *,
+            liked: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_liked", b"_liked", "liked", b"liked"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_liked", b"_liked", "liked", b"liked"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__liked: _TypeAlias = _typing.Literal["liked"]  # noqa: Y015
+        _WhichOneofArgType__liked: _TypeAlias = _typing.Literal["_liked", b"_liked"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__liked) -> _WhichOneofReturnType__liked | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___LikeResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___LikeResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LikeResponse: _TypeAlias = LikeResponse  # noqa: Y015
+
+@_typing.final
+class UnlikeRequest(_message.Message):
+    """UnlikeRequest names the tweet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TWEET_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who acts; must be the viewer."""
+    tweet_id: _builtins.int
+    """On what."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        tweet_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "tweet_id", b"tweet_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlikeRequest: _TypeAlias = UnlikeRequest  # noqa: Y015
+
+@_typing.final
+class UnlikeResponse(_message.Message):
+    """UnlikeResponse says how things stand now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What Unlike answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        LIKED_FIELD_NUMBER: _builtins.int
+        liked: _builtins.bool
+        """Whether it is done now: false."""
+        def __init__(
+            self,
+            *,
+            liked: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_liked", b"_liked", "liked", b"liked"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_liked", b"_liked", "liked", b"liked"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__liked: _TypeAlias = _typing.Literal["liked"]  # noqa: Y015
+        _WhichOneofArgType__liked: _TypeAlias = _typing.Literal["_liked", b"_liked"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__liked) -> _WhichOneofReturnType__liked | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___UnlikeResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___UnlikeResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlikeResponse: _TypeAlias = UnlikeResponse  # noqa: Y015
+
+@_typing.final
+class ListLikingUsersRequest(_message.Message):
+    """ListLikingUsersRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The tweet."""
+    max_results: _builtins.int
+    """1 to 100; 100 when absent."""
+    pagination_token: _builtins.str
+    """`meta.next_token` of the page before."""
+    expansions: _builtins.str
+    """What to include: pinned_tweet_id, pinned_post_id."""
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of the people."""
+
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of included tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        max_results: _builtins.int | None = ...,
+        pagination_token: _builtins.str = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___ListLikingUsersRequest: _TypeAlias = ListLikingUsersRequest  # noqa: Y015
+
+@_typing.final
+class ListLikingUsersResponse(_message.Message):
+    """ListLikingUsersResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.User]:
+        """The people."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Where to go on."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_user_pb2.User] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLikingUsersResponse: _TypeAlias = ListLikingUsersResponse  # noqa: Y015
+
+@_typing.final
+class ListLikedTweetsRequest(_message.Message):
+    """ListLikedTweetsRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Whose likes."""
+    max_results: _builtins.int
+    """1 to 100; 100 when absent."""
+    pagination_token: _builtins.str
+    """`meta.next_token` of the page before."""
+    expansions: _builtins.str
+    """What to include, as in GetTweetRequest."""
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of the tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of included people."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        max_results: _builtins.int | None = ...,
+        pagination_token: _builtins.str = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___ListLikedTweetsRequest: _TypeAlias = ListLikedTweetsRequest  # noqa: Y015
+
+@_typing.final
+class ListLikedTweetsResponse(_message.Message):
+    """ListLikedTweetsResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_tweet_pb2.Tweet]:
+        """The tweets."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Where to go on."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_tweet_pb2.Tweet] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLikedTweetsResponse: _TypeAlias = ListLikedTweetsResponse  # noqa: Y015
+
+@_typing.final
+class BookmarkRequest(_message.Message):
+    """BookmarkRequest names the tweet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TWEET_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who acts; must be the viewer."""
+    tweet_id: _builtins.int
+    """On what."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        tweet_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "tweet_id", b"tweet_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BookmarkRequest: _TypeAlias = BookmarkRequest  # noqa: Y015
+
+@_typing.final
+class BookmarkResponse(_message.Message):
+    """BookmarkResponse says how things stand now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What Bookmark answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        BOOKMARKED_FIELD_NUMBER: _builtins.int
+        bookmarked: _builtins.bool
+        """Whether it is done now: true."""
+        def __init__(
+            self,
+            *,
+            bookmarked: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_bookmarked", b"_bookmarked", "bookmarked", b"bookmarked"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_bookmarked", b"_bookmarked", "bookmarked", b"bookmarked"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__bookmarked: _TypeAlias = _typing.Literal["bookmarked"]  # noqa: Y015
+        _WhichOneofArgType__bookmarked: _TypeAlias = _typing.Literal["_bookmarked", b"_bookmarked"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__bookmarked) -> _WhichOneofReturnType__bookmarked | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___BookmarkResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___BookmarkResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BookmarkResponse: _TypeAlias = BookmarkResponse  # noqa: Y015
+
+@_typing.final
+class UnbookmarkRequest(_message.Message):
+    """UnbookmarkRequest names the tweet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TWEET_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who acts; must be the viewer."""
+    tweet_id: _builtins.int
+    """On what."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        tweet_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "tweet_id", b"tweet_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnbookmarkRequest: _TypeAlias = UnbookmarkRequest  # noqa: Y015
+
+@_typing.final
+class UnbookmarkResponse(_message.Message):
+    """UnbookmarkResponse says how things stand now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What Unbookmark answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        BOOKMARKED_FIELD_NUMBER: _builtins.int
+        bookmarked: _builtins.bool
+        """Whether it is done now: false."""
+        def __init__(
+            self,
+            *,
+            bookmarked: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_bookmarked", b"_bookmarked", "bookmarked", b"bookmarked"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_bookmarked", b"_bookmarked", "bookmarked", b"bookmarked"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__bookmarked: _TypeAlias = _typing.Literal["bookmarked"]  # noqa: Y015
+        _WhichOneofArgType__bookmarked: _TypeAlias = _typing.Literal["_bookmarked", b"_bookmarked"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__bookmarked) -> _WhichOneofReturnType__bookmarked | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___UnbookmarkResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___UnbookmarkResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnbookmarkResponse: _TypeAlias = UnbookmarkResponse  # noqa: Y015
+
+@_typing.final
+class ListBookmarksRequest(_message.Message):
+    """ListBookmarksRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Whose; must be the viewer."""
+    max_results: _builtins.int
+    """1 to 100; 100 when absent."""
+    pagination_token: _builtins.str
+    """`meta.next_token` of the page before."""
+    expansions: _builtins.str
+    """What to include, as in GetTweetRequest."""
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of the tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of included people."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        max_results: _builtins.int | None = ...,
+        pagination_token: _builtins.str = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___ListBookmarksRequest: _TypeAlias = ListBookmarksRequest  # noqa: Y015
+
+@_typing.final
+class ListBookmarksResponse(_message.Message):
+    """ListBookmarksResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_tweet_pb2.Tweet]:
+        """The tweets."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Where to go on."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_tweet_pb2.Tweet] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBookmarksResponse: _TypeAlias = ListBookmarksResponse  # noqa: Y015

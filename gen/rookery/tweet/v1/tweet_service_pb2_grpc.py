@@ -60,6 +60,16 @@ class TweetServiceStub:
                 request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListUserTweetsRequest.SerializeToString,
                 response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListUserTweetsResponse.FromString,
                 _registered_method=True)
+        self.ListConversation = channel.unary_unary(
+                '/rookery.tweet.v1.TweetService/ListConversation',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListConversationRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListConversationResponse.FromString,
+                _registered_method=True)
+        self.ListQuoteTweets = channel.unary_unary(
+                '/rookery.tweet.v1.TweetService/ListQuoteTweets',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListQuoteTweetsRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListQuoteTweetsResponse.FromString,
+                _registered_method=True)
 
 
 class TweetServiceServicer:
@@ -70,8 +80,9 @@ class TweetServiceServicer:
         """CreateTweet stores a tweet of the viewer (201). The same `request_id`
         gives the same tweet. Callers: outside clients. Access: one transaction:
         the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
-        text that is empty or over 280 weighted characters, UNIMPLEMENTED for
-        replies, quotes, media and polls.
+        text that is empty or over 280 weighted characters, PERMISSION_DENIED for
+        a tweet that may not be answered or quoted, UNIMPLEMENTED for media and
+        polls.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,6 +121,22 @@ class TweetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListConversation(self, request, context):
+        """ListConversation lists a conversation, the newest tweet first. Callers:
+        outside clients. Access: one keyset page by conversation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuoteTweets(self, request, context):
+        """ListQuoteTweets lists the quotes of a tweet, the newest first. Callers:
+        outside clients. Access: one keyset page by quoted tweet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TweetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -137,6 +164,16 @@ def add_TweetServiceServicer_to_server(servicer, server):
                     servicer.ListUserTweets,
                     request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListUserTweetsRequest.FromString,
                     response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListUserTweetsResponse.SerializeToString,
+            ),
+            'ListConversation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConversation,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListConversationRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListConversationResponse.SerializeToString,
+            ),
+            'ListQuoteTweets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuoteTweets,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListQuoteTweetsRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListQuoteTweetsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -275,6 +312,590 @@ class TweetService:
             '/rookery.tweet.v1.TweetService/ListUserTweets',
             rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListUserTweetsRequest.SerializeToString,
             rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListUserTweetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConversation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.TweetService/ListConversation',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListConversationRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListConversationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuoteTweets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.TweetService/ListQuoteTweets',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListQuoteTweetsRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListQuoteTweetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class EngagementServiceStub:
+    """EngagementService is what people do with others' tweets. Doing it twice
+    changes nothing and counts once; undoing what was not done is no error.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Retweet = channel.unary_unary(
+                '/rookery.tweet.v1.EngagementService/Retweet',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.RetweetRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.RetweetResponse.FromString,
+                _registered_method=True)
+        self.Unretweet = channel.unary_unary(
+                '/rookery.tweet.v1.EngagementService/Unretweet',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnretweetRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnretweetResponse.FromString,
+                _registered_method=True)
+        self.ListRetweetedBy = channel.unary_unary(
+                '/rookery.tweet.v1.EngagementService/ListRetweetedBy',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListRetweetedByRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListRetweetedByResponse.FromString,
+                _registered_method=True)
+        self.ListRetweets = channel.unary_unary(
+                '/rookery.tweet.v1.EngagementService/ListRetweets',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListRetweetsRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListRetweetsResponse.FromString,
+                _registered_method=True)
+        self.Like = channel.unary_unary(
+                '/rookery.tweet.v1.EngagementService/Like',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.LikeRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.LikeResponse.FromString,
+                _registered_method=True)
+        self.Unlike = channel.unary_unary(
+                '/rookery.tweet.v1.EngagementService/Unlike',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnlikeRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnlikeResponse.FromString,
+                _registered_method=True)
+        self.ListLikingUsers = channel.unary_unary(
+                '/rookery.tweet.v1.EngagementService/ListLikingUsers',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListLikingUsersRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListLikingUsersResponse.FromString,
+                _registered_method=True)
+        self.ListLikedTweets = channel.unary_unary(
+                '/rookery.tweet.v1.EngagementService/ListLikedTweets',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListLikedTweetsRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListLikedTweetsResponse.FromString,
+                _registered_method=True)
+        self.Bookmark = channel.unary_unary(
+                '/rookery.tweet.v1.EngagementService/Bookmark',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.BookmarkRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.BookmarkResponse.FromString,
+                _registered_method=True)
+        self.Unbookmark = channel.unary_unary(
+                '/rookery.tweet.v1.EngagementService/Unbookmark',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnbookmarkRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnbookmarkResponse.FromString,
+                _registered_method=True)
+        self.ListBookmarks = channel.unary_unary(
+                '/rookery.tweet.v1.EngagementService/ListBookmarks',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListBookmarksRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListBookmarksResponse.FromString,
+                _registered_method=True)
+
+
+class EngagementServiceServicer:
+    """EngagementService is what people do with others' tweets. Doing it twice
+    changes nothing and counts once; undoing what was not done is no error.
+    """
+
+    def Retweet(self, request, context):
+        """Retweet repeats a tweet to the viewer's followers; a retweet of a retweet
+        repeats the original. Callers: outside clients. Access: one transaction.
+        Errors: NOT_FOUND for a tweet that is not there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unretweet(self, request, context):
+        """Unretweet takes it back. Callers: outside clients. Access: one
+        transaction.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRetweetedBy(self, request, context):
+        """ListRetweetedBy lists who retweeted a tweet, the newest first. Callers:
+        outside clients. Access: one keyset page by tweet, people by batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRetweets(self, request, context):
+        """ListRetweets lists the retweets of a tweet, the newest first. Callers:
+        outside clients. Access: one keyset page by tweet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Like(self, request, context):
+        """Like likes a tweet. Callers: outside clients. Access: one transaction.
+        Errors: NOT_FOUND for a tweet that is not there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unlike(self, request, context):
+        """Unlike takes it back. Callers: outside clients. Access: one transaction.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLikingUsers(self, request, context):
+        """ListLikingUsers lists who liked a tweet, the newest first. Callers:
+        outside clients. Access: one keyset page by tweet, people by batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLikedTweets(self, request, context):
+        """ListLikedTweets lists what a person liked, the newest like first. Callers:
+        outside clients. Access: one keyset page by person, tweets by batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Bookmark(self, request, context):
+        """Bookmark keeps a tweet for the viewer alone. Callers: outside clients.
+        Access: one transaction. Errors: NOT_FOUND for a tweet that is not there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unbookmark(self, request, context):
+        """Unbookmark takes it back. Callers: outside clients. Access: one
+        transaction.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBookmarks(self, request, context):
+        """ListBookmarks lists the viewer's own, the newest bookmark first. Callers:
+        outside clients. Access: one keyset page by person, tweets by batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_EngagementServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Retweet': grpc.unary_unary_rpc_method_handler(
+                    servicer.Retweet,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.RetweetRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.RetweetResponse.SerializeToString,
+            ),
+            'Unretweet': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unretweet,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnretweetRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnretweetResponse.SerializeToString,
+            ),
+            'ListRetweetedBy': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRetweetedBy,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListRetweetedByRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListRetweetedByResponse.SerializeToString,
+            ),
+            'ListRetweets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRetweets,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListRetweetsRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListRetweetsResponse.SerializeToString,
+            ),
+            'Like': grpc.unary_unary_rpc_method_handler(
+                    servicer.Like,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.LikeRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.LikeResponse.SerializeToString,
+            ),
+            'Unlike': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unlike,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnlikeRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnlikeResponse.SerializeToString,
+            ),
+            'ListLikingUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLikingUsers,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListLikingUsersRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListLikingUsersResponse.SerializeToString,
+            ),
+            'ListLikedTweets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLikedTweets,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListLikedTweetsRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListLikedTweetsResponse.SerializeToString,
+            ),
+            'Bookmark': grpc.unary_unary_rpc_method_handler(
+                    servicer.Bookmark,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.BookmarkRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.BookmarkResponse.SerializeToString,
+            ),
+            'Unbookmark': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unbookmark,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnbookmarkRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnbookmarkResponse.SerializeToString,
+            ),
+            'ListBookmarks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBookmarks,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListBookmarksRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListBookmarksResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'rookery.tweet.v1.EngagementService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('rookery.tweet.v1.EngagementService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class EngagementService:
+    """EngagementService is what people do with others' tweets. Doing it twice
+    changes nothing and counts once; undoing what was not done is no error.
+    """
+
+    @staticmethod
+    def Retweet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.EngagementService/Retweet',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.RetweetRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.RetweetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unretweet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.EngagementService/Unretweet',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnretweetRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnretweetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRetweetedBy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.EngagementService/ListRetweetedBy',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListRetweetedByRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListRetweetedByResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRetweets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.EngagementService/ListRetweets',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListRetweetsRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListRetweetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Like(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.EngagementService/Like',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.LikeRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.LikeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unlike(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.EngagementService/Unlike',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnlikeRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnlikeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLikingUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.EngagementService/ListLikingUsers',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListLikingUsersRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListLikingUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLikedTweets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.EngagementService/ListLikedTweets',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListLikedTweetsRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListLikedTweetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Bookmark(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.EngagementService/Bookmark',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.BookmarkRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.BookmarkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unbookmark(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.EngagementService/Unbookmark',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnbookmarkRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnbookmarkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBookmarks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.EngagementService/ListBookmarks',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListBookmarksRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListBookmarksResponse.FromString,
             options,
             channel_credentials,
             insecure,

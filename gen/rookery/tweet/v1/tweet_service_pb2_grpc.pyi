@@ -37,8 +37,9 @@ class TweetServiceStub:
     """CreateTweet stores a tweet of the viewer (201). The same `request_id`
     gives the same tweet. Callers: outside clients. Access: one transaction:
     the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
-    text that is empty or over 280 weighted characters, UNIMPLEMENTED for
-    replies, quotes, media and polls.
+    text that is empty or over 280 weighted characters, PERMISSION_DENIED for
+    a tweet that may not be answered or quoted, UNIMPLEMENTED for media and
+    polls.
     """
     DeleteTweet: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.DeleteTweetRequest, _tweet_service_pb2.DeleteTweetResponse]
     """DeleteTweet deletes one of the viewer's own. Callers: outside clients.
@@ -57,6 +58,14 @@ class TweetServiceStub:
     """ListUserTweets lists one author's tweets, the newest first. Callers:
     outside clients. Access: one keyset page by author.
     """
+    ListConversation: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.ListConversationRequest, _tweet_service_pb2.ListConversationResponse]
+    """ListConversation lists a conversation, the newest tweet first. Callers:
+    outside clients. Access: one keyset page by conversation.
+    """
+    ListQuoteTweets: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.ListQuoteTweetsRequest, _tweet_service_pb2.ListQuoteTweetsResponse]
+    """ListQuoteTweets lists the quotes of a tweet, the newest first. Callers:
+    outside clients. Access: one keyset page by quoted tweet.
+    """
 
 @_typing.type_check_only
 class TweetServiceAsyncStub(TweetServiceStub):
@@ -67,8 +76,9 @@ class TweetServiceAsyncStub(TweetServiceStub):
     """CreateTweet stores a tweet of the viewer (201). The same `request_id`
     gives the same tweet. Callers: outside clients. Access: one transaction:
     the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
-    text that is empty or over 280 weighted characters, UNIMPLEMENTED for
-    replies, quotes, media and polls.
+    text that is empty or over 280 weighted characters, PERMISSION_DENIED for
+    a tweet that may not be answered or quoted, UNIMPLEMENTED for media and
+    polls.
     """
     DeleteTweet: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.DeleteTweetRequest, _tweet_service_pb2.DeleteTweetResponse]  # type: ignore[assignment]
     """DeleteTweet deletes one of the viewer's own. Callers: outside clients.
@@ -87,6 +97,14 @@ class TweetServiceAsyncStub(TweetServiceStub):
     """ListUserTweets lists one author's tweets, the newest first. Callers:
     outside clients. Access: one keyset page by author.
     """
+    ListConversation: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.ListConversationRequest, _tweet_service_pb2.ListConversationResponse]  # type: ignore[assignment]
+    """ListConversation lists a conversation, the newest tweet first. Callers:
+    outside clients. Access: one keyset page by conversation.
+    """
+    ListQuoteTweets: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.ListQuoteTweetsRequest, _tweet_service_pb2.ListQuoteTweetsResponse]  # type: ignore[assignment]
+    """ListQuoteTweets lists the quotes of a tweet, the newest first. Callers:
+    outside clients. Access: one keyset page by quoted tweet.
+    """
 
 class TweetServiceServicer(metaclass=_abc_1.ABCMeta):
     """TweetService writes, deletes and reads tweets."""
@@ -100,8 +118,9 @@ class TweetServiceServicer(metaclass=_abc_1.ABCMeta):
         """CreateTweet stores a tweet of the viewer (201). The same `request_id`
         gives the same tweet. Callers: outside clients. Access: one transaction:
         the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
-        text that is empty or over 280 weighted characters, UNIMPLEMENTED for
-        replies, quotes, media and polls.
+        text that is empty or over 280 weighted characters, PERMISSION_DENIED for
+        a tweet that may not be answered or quoted, UNIMPLEMENTED for media and
+        polls.
         """
 
     @_abc_1.abstractmethod
@@ -145,4 +164,244 @@ class TweetServiceServicer(metaclass=_abc_1.ABCMeta):
         outside clients. Access: one keyset page by author.
         """
 
+    @_abc_1.abstractmethod
+    def ListConversation(
+        self,
+        request: _tweet_service_pb2.ListConversationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.ListConversationResponse, _abc.Awaitable[_tweet_service_pb2.ListConversationResponse]]:
+        """ListConversation lists a conversation, the newest tweet first. Callers:
+        outside clients. Access: one keyset page by conversation.
+        """
+
+    @_abc_1.abstractmethod
+    def ListQuoteTweets(
+        self,
+        request: _tweet_service_pb2.ListQuoteTweetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.ListQuoteTweetsResponse, _abc.Awaitable[_tweet_service_pb2.ListQuoteTweetsResponse]]:
+        """ListQuoteTweets lists the quotes of a tweet, the newest first. Callers:
+        outside clients. Access: one keyset page by quoted tweet.
+        """
+
 def add_TweetServiceServicer_to_server(servicer: TweetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class EngagementServiceStub:
+    """EngagementService is what people do with others' tweets. Doing it twice
+    changes nothing and counts once; undoing what was not done is no error.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> EngagementServiceAsyncStub: ...
+    Retweet: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.RetweetRequest, _tweet_service_pb2.RetweetResponse]
+    """Retweet repeats a tweet to the viewer's followers; a retweet of a retweet
+    repeats the original. Callers: outside clients. Access: one transaction.
+    Errors: NOT_FOUND for a tweet that is not there.
+    """
+    Unretweet: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.UnretweetRequest, _tweet_service_pb2.UnretweetResponse]
+    """Unretweet takes it back. Callers: outside clients. Access: one
+    transaction.
+    """
+    ListRetweetedBy: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.ListRetweetedByRequest, _tweet_service_pb2.ListRetweetedByResponse]
+    """ListRetweetedBy lists who retweeted a tweet, the newest first. Callers:
+    outside clients. Access: one keyset page by tweet, people by batch.
+    """
+    ListRetweets: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.ListRetweetsRequest, _tweet_service_pb2.ListRetweetsResponse]
+    """ListRetweets lists the retweets of a tweet, the newest first. Callers:
+    outside clients. Access: one keyset page by tweet.
+    """
+    Like: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.LikeRequest, _tweet_service_pb2.LikeResponse]
+    """Like likes a tweet. Callers: outside clients. Access: one transaction.
+    Errors: NOT_FOUND for a tweet that is not there.
+    """
+    Unlike: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.UnlikeRequest, _tweet_service_pb2.UnlikeResponse]
+    """Unlike takes it back. Callers: outside clients. Access: one transaction."""
+    ListLikingUsers: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.ListLikingUsersRequest, _tweet_service_pb2.ListLikingUsersResponse]
+    """ListLikingUsers lists who liked a tweet, the newest first. Callers:
+    outside clients. Access: one keyset page by tweet, people by batch.
+    """
+    ListLikedTweets: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.ListLikedTweetsRequest, _tweet_service_pb2.ListLikedTweetsResponse]
+    """ListLikedTweets lists what a person liked, the newest like first. Callers:
+    outside clients. Access: one keyset page by person, tweets by batch.
+    """
+    Bookmark: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.BookmarkRequest, _tweet_service_pb2.BookmarkResponse]
+    """Bookmark keeps a tweet for the viewer alone. Callers: outside clients.
+    Access: one transaction. Errors: NOT_FOUND for a tweet that is not there.
+    """
+    Unbookmark: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.UnbookmarkRequest, _tweet_service_pb2.UnbookmarkResponse]
+    """Unbookmark takes it back. Callers: outside clients. Access: one
+    transaction.
+    """
+    ListBookmarks: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.ListBookmarksRequest, _tweet_service_pb2.ListBookmarksResponse]
+    """ListBookmarks lists the viewer's own, the newest bookmark first. Callers:
+    outside clients. Access: one keyset page by person, tweets by batch.
+    """
+
+@_typing.type_check_only
+class EngagementServiceAsyncStub(EngagementServiceStub):
+    """EngagementService is what people do with others' tweets. Doing it twice
+    changes nothing and counts once; undoing what was not done is no error.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Retweet: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.RetweetRequest, _tweet_service_pb2.RetweetResponse]  # type: ignore[assignment]
+    """Retweet repeats a tweet to the viewer's followers; a retweet of a retweet
+    repeats the original. Callers: outside clients. Access: one transaction.
+    Errors: NOT_FOUND for a tweet that is not there.
+    """
+    Unretweet: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.UnretweetRequest, _tweet_service_pb2.UnretweetResponse]  # type: ignore[assignment]
+    """Unretweet takes it back. Callers: outside clients. Access: one
+    transaction.
+    """
+    ListRetweetedBy: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.ListRetweetedByRequest, _tweet_service_pb2.ListRetweetedByResponse]  # type: ignore[assignment]
+    """ListRetweetedBy lists who retweeted a tweet, the newest first. Callers:
+    outside clients. Access: one keyset page by tweet, people by batch.
+    """
+    ListRetweets: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.ListRetweetsRequest, _tweet_service_pb2.ListRetweetsResponse]  # type: ignore[assignment]
+    """ListRetweets lists the retweets of a tweet, the newest first. Callers:
+    outside clients. Access: one keyset page by tweet.
+    """
+    Like: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.LikeRequest, _tweet_service_pb2.LikeResponse]  # type: ignore[assignment]
+    """Like likes a tweet. Callers: outside clients. Access: one transaction.
+    Errors: NOT_FOUND for a tweet that is not there.
+    """
+    Unlike: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.UnlikeRequest, _tweet_service_pb2.UnlikeResponse]  # type: ignore[assignment]
+    """Unlike takes it back. Callers: outside clients. Access: one transaction."""
+    ListLikingUsers: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.ListLikingUsersRequest, _tweet_service_pb2.ListLikingUsersResponse]  # type: ignore[assignment]
+    """ListLikingUsers lists who liked a tweet, the newest first. Callers:
+    outside clients. Access: one keyset page by tweet, people by batch.
+    """
+    ListLikedTweets: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.ListLikedTweetsRequest, _tweet_service_pb2.ListLikedTweetsResponse]  # type: ignore[assignment]
+    """ListLikedTweets lists what a person liked, the newest like first. Callers:
+    outside clients. Access: one keyset page by person, tweets by batch.
+    """
+    Bookmark: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.BookmarkRequest, _tweet_service_pb2.BookmarkResponse]  # type: ignore[assignment]
+    """Bookmark keeps a tweet for the viewer alone. Callers: outside clients.
+    Access: one transaction. Errors: NOT_FOUND for a tweet that is not there.
+    """
+    Unbookmark: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.UnbookmarkRequest, _tweet_service_pb2.UnbookmarkResponse]  # type: ignore[assignment]
+    """Unbookmark takes it back. Callers: outside clients. Access: one
+    transaction.
+    """
+    ListBookmarks: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.ListBookmarksRequest, _tweet_service_pb2.ListBookmarksResponse]  # type: ignore[assignment]
+    """ListBookmarks lists the viewer's own, the newest bookmark first. Callers:
+    outside clients. Access: one keyset page by person, tweets by batch.
+    """
+
+class EngagementServiceServicer(metaclass=_abc_1.ABCMeta):
+    """EngagementService is what people do with others' tweets. Doing it twice
+    changes nothing and counts once; undoing what was not done is no error.
+    """
+
+    @_abc_1.abstractmethod
+    def Retweet(
+        self,
+        request: _tweet_service_pb2.RetweetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.RetweetResponse, _abc.Awaitable[_tweet_service_pb2.RetweetResponse]]:
+        """Retweet repeats a tweet to the viewer's followers; a retweet of a retweet
+        repeats the original. Callers: outside clients. Access: one transaction.
+        Errors: NOT_FOUND for a tweet that is not there.
+        """
+
+    @_abc_1.abstractmethod
+    def Unretweet(
+        self,
+        request: _tweet_service_pb2.UnretweetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.UnretweetResponse, _abc.Awaitable[_tweet_service_pb2.UnretweetResponse]]:
+        """Unretweet takes it back. Callers: outside clients. Access: one
+        transaction.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRetweetedBy(
+        self,
+        request: _tweet_service_pb2.ListRetweetedByRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.ListRetweetedByResponse, _abc.Awaitable[_tweet_service_pb2.ListRetweetedByResponse]]:
+        """ListRetweetedBy lists who retweeted a tweet, the newest first. Callers:
+        outside clients. Access: one keyset page by tweet, people by batch.
+        """
+
+    @_abc_1.abstractmethod
+    def ListRetweets(
+        self,
+        request: _tweet_service_pb2.ListRetweetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.ListRetweetsResponse, _abc.Awaitable[_tweet_service_pb2.ListRetweetsResponse]]:
+        """ListRetweets lists the retweets of a tweet, the newest first. Callers:
+        outside clients. Access: one keyset page by tweet.
+        """
+
+    @_abc_1.abstractmethod
+    def Like(
+        self,
+        request: _tweet_service_pb2.LikeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.LikeResponse, _abc.Awaitable[_tweet_service_pb2.LikeResponse]]:
+        """Like likes a tweet. Callers: outside clients. Access: one transaction.
+        Errors: NOT_FOUND for a tweet that is not there.
+        """
+
+    @_abc_1.abstractmethod
+    def Unlike(
+        self,
+        request: _tweet_service_pb2.UnlikeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.UnlikeResponse, _abc.Awaitable[_tweet_service_pb2.UnlikeResponse]]:
+        """Unlike takes it back. Callers: outside clients. Access: one transaction."""
+
+    @_abc_1.abstractmethod
+    def ListLikingUsers(
+        self,
+        request: _tweet_service_pb2.ListLikingUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.ListLikingUsersResponse, _abc.Awaitable[_tweet_service_pb2.ListLikingUsersResponse]]:
+        """ListLikingUsers lists who liked a tweet, the newest first. Callers:
+        outside clients. Access: one keyset page by tweet, people by batch.
+        """
+
+    @_abc_1.abstractmethod
+    def ListLikedTweets(
+        self,
+        request: _tweet_service_pb2.ListLikedTweetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.ListLikedTweetsResponse, _abc.Awaitable[_tweet_service_pb2.ListLikedTweetsResponse]]:
+        """ListLikedTweets lists what a person liked, the newest like first. Callers:
+        outside clients. Access: one keyset page by person, tweets by batch.
+        """
+
+    @_abc_1.abstractmethod
+    def Bookmark(
+        self,
+        request: _tweet_service_pb2.BookmarkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.BookmarkResponse, _abc.Awaitable[_tweet_service_pb2.BookmarkResponse]]:
+        """Bookmark keeps a tweet for the viewer alone. Callers: outside clients.
+        Access: one transaction. Errors: NOT_FOUND for a tweet that is not there.
+        """
+
+    @_abc_1.abstractmethod
+    def Unbookmark(
+        self,
+        request: _tweet_service_pb2.UnbookmarkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.UnbookmarkResponse, _abc.Awaitable[_tweet_service_pb2.UnbookmarkResponse]]:
+        """Unbookmark takes it back. Callers: outside clients. Access: one
+        transaction.
+        """
+
+    @_abc_1.abstractmethod
+    def ListBookmarks(
+        self,
+        request: _tweet_service_pb2.ListBookmarksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.ListBookmarksResponse, _abc.Awaitable[_tweet_service_pb2.ListBookmarksResponse]]:
+        """ListBookmarks lists the viewer's own, the newest bookmark first. Callers:
+        outside clients. Access: one keyset page by person, tweets by batch.
+        """
+
+def add_EngagementServiceServicer_to_server(servicer: EngagementServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -15,10 +15,12 @@ CREATE TABLE users (
     followers_count BIGINT NOT NULL DEFAULT 0,
     following_count BIGINT NOT NULL DEFAULT 0,
     tweet_count BIGINT NOT NULL DEFAULT 0,
+    like_count BIGINT NOT NULL DEFAULT 0,
     -- Number of the last change by each writer of counts; an older or repeated one is not applied again.
     followers_version BIGINT NOT NULL DEFAULT 0,
     following_version BIGINT NOT NULL DEFAULT 0,
     tweets_version BIGINT NOT NULL DEFAULT 0,
+    likes_version BIGINT NOT NULL DEFAULT 0,
     -- Number of the last change of this row; versions the read-model record.
     version BIGINT NOT NULL DEFAULT 1
 );
