@@ -26,7 +26,7 @@ class Violation:
     """One rule that one member of a request broke."""
 
     field: str
-    """Path of the member, such as `tweet.fields`; empty for the request as a whole."""
+    """Path of the member, such as `options.limit`; empty for the request as a whole."""
     message: str
     """A sentence for people."""
 

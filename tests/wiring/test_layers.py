@@ -25,15 +25,54 @@ LAYERS = {"mesh": {"mesh"}, "views": {"mesh", "rookery", "views"}}
 """What each layer may import of this project; a service may import these all, and its own folder."""
 
 DOMAIN = frozenset(
-    """
-    audience audiences author authors bookmark bookmarks cashtag cashtags celebrities celebrity fanout
-    followee followees follower followers hashtag hashtags hydrate hydrator mentioned mentions profile profiles
-    quote quotes quoted reply replies reshare retweet retweeted retweets timeline timelines tweet tweeted
-    tweets unfollow unfollowed user username usernames users
-    """.split()
+    [
+        "audience",
+        "audiences",
+        "author",
+        "authors",
+        "bookmark",
+        "bookmarks",
+        "cashtag",
+        "cashtags",
+        "celebrities",
+        "celebrity",
+        "fanout",
+        "followee",
+        "followees",
+        "follower",
+        "followers",
+        "hashtag",
+        "hashtags",
+        "hydrate",
+        "hydrator",
+        "mentioned",
+        "mentions",
+        "profile",
+        "profiles",
+        "quoted",
+        "reply",
+        "replies",
+        "reshare",
+        "retweet",
+        "retweeted",
+        "retweets",
+        "timeline",
+        "timelines",
+        "tweet",
+        "tweeted",
+        "tweets",
+        "unfollow",
+        "unfollowed",
+        "user",
+        "username",
+        "usernames",
+        "users",
+    ]
 )
 """Words of the domain. None may be in `mesh`, whether in a name, a string or a comment."""
-AS_NAMES = frozenset({"follow", "followed", "feeds", "like", "liked", "likes", "mention", "polls", "unlike"})
+AS_NAMES = frozenset(
+    {"feed", "feeds", "follow", "followed", "like", "liked", "likes", "mention", "poll", "polls", "quote"}
+)
 """Words of the domain that are plain English too: no name in `mesh` may have them, prose may ("what is like this")."""
 ALLOWED = re.compile(
     r"x-user-id"  # the edge's header, which mesh/context.py names; all else calls its owner the viewer
@@ -273,7 +312,7 @@ async def test_a_destination_gives_each_call_a_deadline() -> None:
     """Also when the caller has none itself, which is so for consumers of events."""
     given: list[float | None] = []
 
-    async def method(request: Empty, *, timeout: float | None, metadata: object) -> Empty:
+    async def method(request: Empty, *, timeout: float | None, metadata: object) -> Empty:  # noqa: ASYNC109
         given.append(timeout)
         return request
 
