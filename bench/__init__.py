@@ -1,1 +1,1 @@
-"""Measurements: CPU per request of the hot paths, each next to a floor that does the least in the same run."""
+"""What requests cost in CPU, measured next to the least that the same work can cost; see docs/benchmarks.md."""

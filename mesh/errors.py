@@ -54,28 +54,26 @@ class MeshError(Exception):
             self.reason = reason
 
     def problem(self) -> str:
-        """The problem document as ASCII JSON, at most 4 KiB: violations are left out from the end."""
+        """The problem document as ASCII JSON, at most 4 KiB: violations are left out from the end, then the detail is cut."""
         violations = list(self.violations)
+        detail = self.detail[:512]
         while True:
             errors: list[dict[str, object]] = [
                 {"message": f"{v.field}: {v.message}" if v.field else v.message, "parameters": {v.field: []}}
                 if v.field
                 else {"message": v.message}
                 for v in violations
-            ] or [{"message": self.detail[:512]}]
+            ] or [{"message": detail}]
             text = json.dumps(
-                {
-                    "title": self.title,
-                    "detail": self.detail[:512],
-                    "type": self.type,
-                    "status": self.status,
-                    "errors": errors,
-                },
+                {"title": self.title, "detail": detail, "type": self.type, "status": self.status, "errors": errors},
                 separators=(",", ":"),
             )
-            if len(text) <= _PROBLEM_BYTES or not violations:
+            if len(text) <= _PROBLEM_BYTES:
                 return text
-            violations.pop()
+            if violations:
+                violations.pop()
+            else:  # JSON writes one code point with up to 12 characters
+                detail = detail[: len(detail) // 2]
 
     def metadata(self, extra: Mapping[str, str] | None = None) -> tuple[tuple[str, str | bytes], ...]:
         """Trailing metadata: the problem for the edge, google.rpc.Status for callers in the mesh."""

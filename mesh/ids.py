@@ -56,8 +56,8 @@ class SnowflakeIds:
             raise ValueError(f"worker must be within 0 and {WORKERS - 1}, not {worker}")
         self._worker = worker << 12
         self._now_ms = now_ms
-        self._last_ms = floor_ms
-        self._sequence = _SEQUENCE - 1 if floor_ms else -1
+        self._last_ms = max(floor_ms, EPOCH_MS - 1)  # a clock that was never set must not make negative ids
+        self._sequence = _SEQUENCE - 1
 
     async def next(self) -> int:
         """The next id, greater than every one before it."""
@@ -107,8 +107,9 @@ class LeasedIds:
     ends, and a number is given to another no earlier than it ended: it is never shared.
     """
 
-    def __init__(self, store: LeaseStore) -> None:
+    def __init__(self, store: LeaseStore, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._store = store
+        self._monotonic = monotonic
         self._holder = secrets.token_hex(8)
         self._ids: SnowflakeIds | None = None
         self._worker = -1
@@ -118,15 +119,15 @@ class LeasedIds:
     async def next(self) -> int:
         """The next id. Raises Unavailable when no worker number is held and none can be leased."""
         ids = self._ids
-        if ids is None or time.monotonic() >= self._until:
+        if ids is None or self._monotonic() >= self._until:
             ids = await self._lease()
         return await ids.next()
 
     async def _lease(self) -> SnowflakeIds:
         async with self._lock:
-            if self._ids is not None and time.monotonic() < self._until:
+            if self._ids is not None and self._monotonic() < self._until:
                 return self._ids
-            asked = time.monotonic()
+            asked = self._monotonic()
             lease = await self._store.acquire(self._holder, _LEASE_MS)
             self._worker = lease.worker
             self._until = asked + _LEASE_MS / 1000 - _MARGIN_S
@@ -140,7 +141,7 @@ class LeasedIds:
                 if self._ids is None:
                     await self._lease()
                 else:
-                    asked = time.monotonic()
+                    asked = self._monotonic()
                     if await self._store.renew(self._holder, self._worker, _LEASE_MS):
                         self._until = asked + _LEASE_MS / 1000 - _MARGIN_S
                     else:

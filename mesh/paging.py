@@ -20,6 +20,7 @@ from mesh.errors import InvalidArgument, Violation
 
 R = TypeVar("R")
 _TAG = 16
+_MAX_POSITION = 128
 
 
 class Cursors:
@@ -47,8 +48,9 @@ class Cursors:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (ValueError, binascii.Error):
             raw = b""
-        position, tag = raw[:-_TAG], raw[-_TAG:]
-        if not position or not hmac.compare_digest(tag, self._tag(position, binding)):
+        position = raw[:-_TAG]
+        # Sealed again, not the tags alone: base64 has several spellings of the same bytes.
+        if not 0 < len(position) <= _MAX_POSITION or not hmac.compare_digest(self.seal(position, binding), cursor):
             raise InvalidArgument(
                 "The pagination_token is not valid for this request.",
                 violations=[Violation("pagination_token", "is not valid for this request")],

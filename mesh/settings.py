@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -50,6 +50,21 @@ class Environment:
             raise SettingError(f"ROOKERY_{name} must be within {least} and {most}, not {value}")
         return value
 
+    def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
+        """`ROOKERY_<name>`, one of `choices` in any case; raises SettingError for another."""
+        value = self.text(name, default).lower()
+        if value not in choices:
+            raise SettingError(f"ROOKERY_{name} must be one of {', '.join(choices)}, not {value!r}")
+        return value
+
+    def address(self, name: str) -> str:
+        """`ROOKERY_<name>` as `host:port`, empty when it is not set; raises SettingError for anything else."""
+        value = self.text(name, "")
+        host, _, port = value.rpartition(":")
+        if value and not (host and port.isascii() and port.isdigit() and int(port[:6]) <= 65_535):
+            raise SettingError(f"ROOKERY_{name} must be host:port, not {value!r}")
+        return value
+
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
@@ -71,8 +86,8 @@ class ServerSettings:
         """Reads them; raises SettingError for a missing or senseless one."""
         return cls(
             listen=env.text("LISTEN"),
-            metrics_listen=env.text("METRICS_LISTEN", ""),
-            log_level=env.text("LOG_LEVEL", "info"),
+            metrics_listen=env.address("METRICS_LISTEN"),
+            log_level=env.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             max_concurrent=env.number("MAX_CONCURRENT", 512, least=1),
             drain_seconds=env.number("DRAIN_SECONDS", 10, most=600),
         )

@@ -5,7 +5,8 @@ scores, ordered by bytes). Two more members may be there:
 
 - MARK, below all: the list holds everything there is. It is trimmed away like the lowest member, so a list without it
   holds everything from its lowest member up, and the rows below must be asked of the database.
-- a builder's token, above all: the list is being filled. Additions and removals already reach it; nobody may read it.
+- a builder's token, above all: the list is being filled. Additions already reach it; nobody may read it. A removal ends
+  the filling: its builder may have read the row before that went.
 
 A list that does not exist is not created by additions: who is away costs nothing, and has their list filled on return.
 """
@@ -60,12 +61,27 @@ return written
 """
 )
 
+# Whether a list is being filled. If so it is dropped, and `finish` will come too late.
+_ENDS_BUILDING = """
+local function ends_building(key)
+  local top = redis.call('ZRANGE', key, 0, 0, 'REV')[1]
+  if not top or string.byte(top) ~= 255 then return false end
+  redis.call('DEL', key)
+  return true
+end
+"""
+
 # KEYS: lists; ARGV: member.
-_REMOVE = """
+_REMOVE = (
+    _ENDS_BUILDING
+    + """
 local written = 0
-for i = 1, #KEYS do written = written + redis.call('ZREM', KEYS[i], ARGV[1]) end
+for i = 1, #KEYS do
+  if not ends_building(KEYS[i]) then written = written + redis.call('ZREM', KEYS[i], ARGV[1]) end
+end
 return written
 """
+)
 
 # KEYS: list; ARGV: limit, members. As _ADD, for many members of one list.
 _MERGE = (
@@ -85,14 +101,20 @@ return written
 )
 
 # KEYS: list; ARGV: 8 bytes. Removes the members that have them right after their id.
-_REMOVE_GROUP = """
+_REMOVE_GROUP = (
+    _ENDS_BUILDING
+    + """
+if ends_building(KEYS[1]) then return 0 end
 local gone = {}
 for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
   if string.sub(member, 9, 16) == ARGV[1] then gone[#gone + 1] = member end
 end
-if #gone > 0 then redis.call('ZREM', KEYS[1], unpack(gone)) end
+for first = 1, #gone, 1000 do
+  redis.call('ZREM', KEYS[1], unpack(gone, first, math.min(first + 999, #gone)))
+end
 return #gone
 """
+)
 
 # KEYS: list; ARGV: token, ttl. MARK is there while building, so that additions of any age are taken.
 _BEGIN = """
@@ -102,17 +124,30 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 
-# KEYS: list; ARGV: token, ttl, limit, complete, members.
-_FINISH = """
+# KEYS: list; ARGV: token, ttl, limit, complete, members (the newest first). Two things must not leave a gap: MARK is gone
+# if so much was added meanwhile that the list was trimmed, and then what is below its lowest is not whole; and what was
+# added below the last of the database's members is not whole either when that had more.
+_FINISH = (
+    _SHARED
+    + """
 local key, limit = KEYS[1], tonumber(ARGV[3])
 if redis.call('ZREM', key, ARGV[1]) == 0 then return 0 end
-for i = 5, #ARGV do redis.call('ZADD', key, 0, ARGV[i]) end
-if ARGV[4] == '0' then redis.call('ZREM', key, '\\0') end
+local low = redis.call('ZRANGE', key, 0, 0)[1]
+if not low then return 0 end
+for i = 5, #ARGV do
+  if low == MARK or not below(ARGV[i], low) then redis.call('ZADD', key, 0, ARGV[i]) end
+end
+if ARGV[4] == '0' then
+  redis.call('ZREM', key, MARK)
+  if #ARGV < 5 then redis.call('DEL', key) return 0 end
+  redis.call('ZREMRANGEBYLEX', key, '-', '(' .. string.sub(ARGV[#ARGV], 1, 8))
+end
 local size = redis.call('ZCARD', key)
 if size > limit then redis.call('ZREMRANGEBYRANK', key, 0, size - limit - 1) end
 redis.call('EXPIRE', key, ARGV[2])
 return 1
 """
+)
 
 
 # KEYS: list; ARGV: ttl. A list that is being filled keeps its builder's time: if the builder died it must go away.
@@ -188,28 +223,31 @@ class NewestLists:
     def queue_slice(self, pipe: Pipeline, owner: int, *, before_id: int, after_id: int, count: int) -> int:
         """Adds the commands that read a slice to a pipeline; gives how many answers to hand to `read_slice`."""
         key = self.key(owner)
-        pipe.execute_command("ZRANGE", key, before(before_id), after(after_id), "BYLEX", "REV", "LIMIT", 0, count + 1)
+        within = (before(before_id), after(after_id), "BYLEX", "REV", "LIMIT", 0, count + 1)
         if before_id == after_id == 0:
+            pipe.execute_command("ZRANGE", key, *within)
             return 1
-        pipe.execute_command("ZRANGE", key, 0, 0, "REV")  # what a bounded slice does not show: the token,
-        pipe.execute_command("ZRANGE", key, 0, 0)  # and how far down the list goes
+        # What a bounded slice does not show: the token, and how far down the list goes. Something may happen between the
+        # commands, so their order matters: a list that had no token before is not being filled, and one that was trimmed
+        # goes less far down afterwards.
+        pipe.execute_command("ZRANGE", key, 0, 0, "REV")
+        pipe.execute_command("ZRANGE", key, *within)
+        pipe.execute_command("ZRANGE", key, 0, 0)
         return 3
 
     @staticmethod
     def read_slice(answers: Sequence[list[bytes]], count: int, *, after_id: int) -> Slice:
         """The slice that the answers to `queue_slice`'s commands make."""
-        members = answers[0]
-        ends = answers[1:] or (members, members[-1:])
-        if not ends[0]:
+        top, members, lowest = answers if len(answers) == 3 else (answers[0], answers[0], answers[0][-1:])
+        if not top or not lowest:
             return Slice(State.MISSING, [], False, False)
-        if ends[0][0].startswith(_TOKEN):
+        if top[0].startswith(_TOKEN):
             return Slice(State.BUILDING, [], False, False)
-        exhausted = len(members) <= count
-        low = ends[1][0]
-        complete = exhausted and (low == MARK or int.from_bytes(low[:8], "big") <= after_id)
+        low = lowest[0]
         if members and members[-1] == MARK:
             members = members[:-1]
-            exhausted = True
+        exhausted = len(members) <= count
+        complete = exhausted and (low == MARK or int.from_bytes(low[:8], "big") <= after_id)
         return Slice(State.READY, members[:count], exhausted, complete)
 
     async def add(self, owners: Sequence[int], member: bytes) -> int:

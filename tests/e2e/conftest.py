@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
+import aiohttp
 import httpx
+import pytest
 import pytest_asyncio
 import redis.asyncio as redis
+import requests
+import tweepy
+from tweepy.asynchronous import AsyncClient
 
 from cli.settle import settle
 from cli.state import running_state
 from cli.stores import Stores, open_stores
 from tests.e2e.harness import Account, register
+from tests.e2e.tweepy_clients import HOST, Maker, ToEdge, Tweepy
 
 if TYPE_CHECKING:
     from cli.supervisor import Mesh
@@ -55,3 +61,30 @@ async def alice(edge: httpx.AsyncClient) -> Account:
 async def bob(edge: httpx.AsyncClient) -> Account:
     """Somebody else, new too."""
     return await register(edge)
+
+
+@pytest_asyncio.fixture(loop_scope="session", params=["sync", "async"])
+async def tweepy_of(request: pytest.FixtureRequest, edge: httpx.AsyncClient) -> AsyncIterator[Maker]:
+    """Makes a person's client."""
+    url = str(edge.base_url).rstrip("/")
+    sessions: list[requests.Session] = []
+
+    async def to_edge(sent: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        sent.url = sent.url.with_scheme("http").with_host(edge.base_url.host).with_port(edge.base_url.port)
+        return await handler(sent)
+
+    async with aiohttp.ClientSession(middlewares=(to_edge,)) as session:
+
+        def make(account: Account) -> Tweepy:
+            if request.param == "async":
+                client = AsyncClient(bearer_token=account.token)
+                client.session = session
+                return Tweepy(client)
+            blocking = tweepy.Client(bearer_token=account.token)
+            blocking.session.mount(HOST, ToEdge(url))
+            sessions.append(blocking.session)
+            return Tweepy(blocking)
+
+        yield make
+    for opened in sessions:
+        opened.close()

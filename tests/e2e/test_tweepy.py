@@ -6,91 +6,22 @@ a client whose methods may be awaited.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-import aiohttp
 import httpx
 import pytest
-import pytest_asyncio
-import requests
 import tweepy
-from requests.adapters import HTTPAdapter
-from tweepy.asynchronous import AsyncClient, AsyncPaginator
 
 from mesh.ids import ms_of_id
 from tests.e2e.harness import Account, register
+from tests.e2e.tweepy_clients import Maker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 Settled = Callable[[], Awaitable[None]]
-_HOST = "https://api.twitter.com"
-
-
-class ToEdge(HTTPAdapter):
-    """Sends what is meant for the X API to the edge."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self._url = url
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **more: Any) -> requests.Response:
-        assert request.url is not None
-        request.url = self._url + request.url.removeprefix(_HOST)
-        return super().send(request, *args, **more)
-
-
-class Tweepy:
-    """One person's tweepy client, sync or async, behind one face: every method gives something to await."""
-
-    def __init__(self, client: tweepy.Client | AsyncClient) -> None:
-        self.client = client
-
-    async def __call__(self, method: str, *arguments: Any, **more: Any) -> Any:
-        call = getattr(self.client, method)
-        if inspect.iscoroutinefunction(call):
-            return await call(*arguments, **more)
-        return await asyncio.to_thread(call, *arguments, **more)  # as a program without asyncio would
-
-    async def all(self, method: str, *arguments: Any, **more: Any) -> list[Any]:
-        """All pages, by tweepy's own paginator."""
-        call = getattr(self.client, method)
-        if isinstance(self.client, AsyncClient):
-            return [response async for response in AsyncPaginator(call, *arguments, **more)]
-        return await asyncio.to_thread(lambda: list(tweepy.Paginator(call, *arguments, **more)))
-
-
-Maker = Callable[[Account], Tweepy]
-
-
-@pytest_asyncio.fixture(loop_scope="session", params=["sync", "async"])
-async def tweepy_of(request: pytest.FixtureRequest, edge: httpx.AsyncClient) -> AsyncIterator[Maker]:
-    """Makes a person's client."""
-    url = str(edge.base_url).rstrip("/")
-    sessions: list[requests.Session] = []
-
-    async def to_edge(sent: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        sent.url = sent.url.with_scheme("http").with_host(edge.base_url.host).with_port(edge.base_url.port)
-        return await handler(sent)
-
-    async with aiohttp.ClientSession(middlewares=(to_edge,)) as session:
-
-        def make(account: Account) -> Tweepy:
-            if request.param == "async":
-                client = AsyncClient(bearer_token=account.token)
-                client.session = session
-                return Tweepy(client)
-            blocking = tweepy.Client(bearer_token=account.token)
-            blocking.session.mount(_HOST, ToEdge(url))
-            sessions.append(blocking.session)
-            return Tweepy(blocking)
-
-        yield make
-    for opened in sessions:
-        opened.close()
 
 
 async def test_posting_and_reading_a_tweet(tweepy_of: Maker, alice: Account, bob: Account) -> None:

@@ -1,26 +1,27 @@
 """What must hold once the mesh is quiet again, whatever happened to it: the tables against everything that is shown.
 
 The rules are written down here once more, in a few lines over the tables; nothing of the services' code is used but the
-layout of list entries (views/entry.py, views/lists.py).
+names of lists (views/lists.py), and that an entry begins with its id (mesh/cache/lists.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-import struct
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import redis.asyncio as redis
 
 from cli.supervisor import Mesh
+from mesh.cache.store import CacheStore
 from tests.faults.crowd import Crowd
+from views.lists import home_lists
 
 LIMIT = 800
 
@@ -39,14 +40,15 @@ class Tables:
     def read(cls, data: Path) -> Tables:
         """Reads the embedded profile's files, as they are at this moment."""
 
-        def rows(file: str, query: str) -> list[tuple[int | str, ...]]:
+        def rows(file: str, query: str) -> list[Any]:
             with closing(sqlite3.connect(f"file:{data / file}?mode=ro", uri=True, timeout=5)) as database:
                 return database.execute(query).fetchall()
 
+        tweets = rows("tweet.db", "SELECT id, author_id, text FROM tweets WHERE NOT deleted")
         return cls(
-            {i: (author, text) for i, author, text in rows("tweet.db", "SELECT id, author_id, text FROM tweets")},  # type: ignore[misc]
-            set(rows("graph.db", "SELECT follower_id, followee_id FROM follows")),  # type: ignore[arg-type]
-            Counter(str(row[0]) for row in rows("user.db", "SELECT username_key FROM users")),
+            {tweet_id: (author, text) for tweet_id, author, text in tweets},
+            set(rows("graph.db", "SELECT follower_id, followee_id FROM follows")),
+            Counter(row[0] for row in rows("user.db", "SELECT username_key FROM users")),
         )
 
     def home(self, viewer: int) -> list[int]:
@@ -98,22 +100,27 @@ def _compare(what: str, wanted: Sequence[int], got: Sequence[int]) -> list[str]:
 
 
 async def _lists(mesh: Mesh, crowd: Crowd, tables: Tables) -> list[str]:
-    """Those home lists in the cache store that exist hold what the tables say."""
+    """Home lists in the cache store hold what the tables say."""
     found: list[str] = []
-    async with redis.Redis.from_url(mesh.environment("fanout")["ROOKERY_CACHE_URL"], socket_timeout=5) as client:
+    store = CacheStore(mesh.environment("fanout")["ROOKERY_CACHE_URL"])
+    try:
         for person in crowd.people:
-            members = cast("list[bytes]", await client.zrange(f"home:1:{{{person.id}}}", 0, -1, desc=True))
-            if not members:
+            key = home_lists(store).key(person.id)
+            members = cast("list[bytes]", await store.client.zrange(key, 0, -1, desc=True))
+            if not members:  # they were read a moment ago, which fills them
+                found.append(f"list of {person.username} is not there")
                 continue
             if members[0].startswith(b"\xff"):
                 found.append(f"list of {person.username} is being filled")
                 continue
             complete = members[-1] == b"\x00"
-            ids = [struct.unpack(">qqq", member)[0] for member in members if member != b"\x00"]
+            ids = [int.from_bytes(member[:8], "big") for member in members if member != b"\x00"]
             wanted = tables.home(person.id)
             if not complete:
                 wanted = [i for i in wanted if ids and i >= ids[-1]]
             found += _compare(f"list of {person.username}", wanted, ids)
+    finally:
+        await store.close()
     return found
 
 

@@ -28,8 +28,8 @@ from mesh.outbox import Outbox
 from services.graph.domain import Line
 from services.graph.store.base import GraphStore
 from services.graph.store.sql import SqlGraphStore
-from services.tweet.domain import StoredTweet
-from services.tweet.store.base import TweetStore
+from services.tweet.domain import Mark, StoredTweet
+from services.tweet.store.base import By, TweetStore
 from services.tweet.store.sql import SqlTweetStore
 from services.user.domain import CountChange
 from services.user.store.base import KeyStore, NewPerson, Session, SessionStore, SigningKey, UserStore
@@ -105,9 +105,12 @@ PERSON = NewPerson(1, "wren", "wren@example.org", "hash", "Wren")
 SESSION = Session(b"s" * 16, 1, b"h" * 32, 1_000, 9_000)
 REGISTERED = UserRegistered(user_id=1, username="wren")
 CREATE_PERSON = call("create", PERSON, SESSION, REGISTERED)
-TWEET = StoredTweet(100, 1, "hello", b"", "und", False, "everyone")
+TWEET = StoredTweet(100, 1, "hello")
+RETWEET = StoredTweet(110, 2, "", retweeted_id=100)
+REPLY = StoredTweet(120, 2, "yes", conversation_id=100, in_reply_to_tweet_id=100, in_reply_to_user_id=1, quoted_id=100)
 CREATE_TWEET = call("create", TWEET, "request-1")
 RANGE: dict[str, Any] = {"before": 0, "after": 0, "limit": 10}
+LIKE = call("mark", Mark.LIKE, 2, 100, 200)
 FOLLOWED = [call("follow", 1, 2, 10), call("follow", 3, 2, 11)]
 
 CASES = [
@@ -148,11 +151,56 @@ CASES = [
     Case(GraphStore, call("audience", 2, after=0, limit=10, seen_since_ms=0), FOLLOWED),
     Case(GraphStore, call("follower_ids", 2, after=0, limit=10), FOLLOWED),
     Case(GraphStore, call("mark_seen", 1, 50_000_000), again=call("mark_seen", 1, 50_000_900)),
-    Case(TweetStore, CREATE_TWEET, again=call("create", replace(TWEET, id=101), "request-1")),
+    Case(
+        TweetStore,
+        CREATE_TWEET,
+        again=call("create", replace(TWEET, id=101), "request-1"),
+        answer=lambda written: written.tweet.id == TWEET.id,
+    ),
+    Case(
+        TweetStore,
+        call("create", REPLY, "request-2"),
+        [CREATE_TWEET],
+        again=call("create", replace(REPLY, id=121), "request-2"),
+        answer=lambda written: written.tweet.id == REPLY.id,
+        note="a reply that quotes, counted once",
+    ),
+    # Retweets need no request id: there is one of each tweet.
+    Case(
+        TweetStore,
+        call("create", RETWEET, ""),
+        [CREATE_TWEET],
+        again=call("create", replace(RETWEET, id=111), ""),
+        answer=lambda written: written.tweet.id == RETWEET.id,
+        note="a retweet, counted once",
+    ),
+    Case(TweetStore, call("retweet", 2, 100), [CREATE_TWEET, call("create", RETWEET, "")]),
     Case(TweetStore, call("by_request", 1, "request-1"), [CREATE_TWEET]),
-    Case(TweetStore, call("delete", 100, 1), [CREATE_TWEET]),
+    Case(
+        TweetStore,
+        call("delete", 100, 1),
+        [CREATE_TWEET],
+        answer=lambda written: written.tweet.deleted and not written.referenced,
+    ),
+    Case(
+        TweetStore,
+        call("delete", 110, 2),
+        [CREATE_TWEET, call("create", RETWEET, "")],
+        answer=lambda written: written.tweet.deleted and not written.referenced,
+        note="a retweet, uncounted once",
+    ),
+    *(
+        Case(TweetStore, one, before, again=again, answer=lambda row: row is None, note=mark)
+        for mark in Mark
+        for one, again, before in (
+            (call("mark", mark, 2, 100, 200), call("mark", mark, 2, 100, 201), [CREATE_TWEET]),
+            (call("unmark", mark, 2, 100), None, [CREATE_TWEET, call("mark", mark, 2, 100, 200)]),
+        )
+    ),
+    Case(TweetStore, call("marked_tweets", Mark.LIKE, 2, **RANGE), [CREATE_TWEET, LIKE]),
+    Case(TweetStore, call("marking_users", Mark.LIKE, 100, **RANGE), [CREATE_TWEET, LIKE]),
     Case(TweetStore, call("by_ids", [100]), [CREATE_TWEET]),
-    Case(TweetStore, call("by_author", 1, before=0, after=0, ascending=False, limit=10), [CREATE_TWEET]),
+    Case(TweetStore, call("page", By.AUTHOR, 1, **RANGE, ascending=False), [CREATE_TWEET]),
     Case(TweetStore, call("recent", [1, 2], **RANGE), [CREATE_TWEET]),
 ]
 

@@ -70,9 +70,7 @@ DOMAIN = frozenset(
     ]
 )
 """Words of the domain. None may be in `mesh`, whether in a name, a string or a comment."""
-AS_NAMES = frozenset(
-    {"feed", "feeds", "follow", "followed", "like", "liked", "likes", "mention", "poll", "polls", "quote"}
-)
+AS_NAMES = frozenset({"feed", "feeds", "follow", "followed", "like", "liked", "likes", "mention", "quote"})
 """Words of the domain that are plain English too: no name in `mesh` may have them, prose may ("what is like this")."""
 ALLOWED = re.compile(
     r"x-user-id"  # the edge's header, which mesh/context.py names; all else calls its owner the viewer

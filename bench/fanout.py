@@ -1,0 +1,273 @@
+"""What one tweet costs for each follower whose home list it is written to, next to a bare `ZADD` and trim in Lua.
+
+Three write to the same lists of the same Valkey in turns, and each counts the CPU of its writer and of Valkey:
+
+- `floor`: bench/floor/fanout.py;
+- `lists`: bench/lists.py, what `fanout` does about its batches, in a process of its own;
+- `whole path`: tweets are posted to the `tweet` service, come to `fanout` over the bus, followers are read from
+  `graph`, batches are planned, put on the bus and written. Here Valkey's CPU is also that of the bus.
+
+Followers have no accounts: rows of the follow graph are all that `fanout` sees of them, and the benchmark writes those
+itself, as it does the lists. Ten thousand registrations would take ten minutes, most of it for hashing passwords.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import redis.asyncio as redis
+from rookery.tweet.v1.tweet_service_pb2 import CreateTweetRequest
+from rookery.tweet.v1.tweet_service_pb2_grpc import TweetServiceStub
+
+from bench.cpu import cpu_us, spent
+from bench.errors import BenchError
+from bench.figures import Outcome, Ratio, Spread
+from bench.worker import worker
+from cli.probe import socket_path
+from cli.samples import tweet_text
+from cli.state import running_state
+from cli.stores import open_stores
+from cli.supervisor import Mesh, running_mesh
+from mesh.cache.lists import MARK
+from mesh.cache.store import CacheStore
+from mesh.client import Destination
+from mesh.context import CallContext, enter
+from mesh.db.sql import Tx
+from services.fanout.delivery import BATCH
+from views.entry import Entry
+from views.lists import LIMIT, home_lists
+
+if TYPE_CHECKING:
+    from rookery.tweet.v1.tweet_service_pb2_grpc import TweetServiceAsyncStub
+
+TARGET = 2.0
+"""CPU per follower over the floor's, at most (acceptance of the benchmark)."""
+LENGTHS = (LIMIT, 100)
+"""Entries of the lists: full ones, and those that Valkey keeps in its compact form (up to 128)."""
+_AUTHOR = 1 << 50  # nobody's id
+_FIRST = 1 << 51  # ids of tweets that only lists know: far above the ids that lists are filled with, below real ones
+_TTL_S = 86_400
+_STEP_S = 60.0
+_POLL_S = 0.02
+_QUIET_S = 0.1
+_SOME = 100  # lists that one script call makes
+# KEYS: lists; ARGV: entries, author, ttl, MARK. Each is made anew, complete unless it is full.
+_FILL = """
+local entries, author = tonumber(ARGV[1]), tonumber(ARGV[2])
+local members = {}
+for i = 1, entries do
+  members[2 * i - 1] = 0
+  members[2 * i] = struct.pack('>I8I8I8', i, author, 0)
+end
+for i = 1, #KEYS do
+  redis.call('DEL', KEYS[i])
+  redis.call('ZADD', KEYS[i], unpack(members))
+  if ARGV[4] ~= '' then redis.call('ZADD', KEYS[i], 0, ARGV[4]) end
+  redis.call('EXPIRE', KEYS[i], ARGV[3])
+end
+"""
+# KEYS: lists; ARGV: entries. What was added above them is taken away again.
+_RESTORE = """
+for i = 1, #KEYS do redis.call('ZREMRANGEBYRANK', KEYS[i], ARGV[1], -1) end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How much is measured."""
+
+    rounds: int = 7
+    """Of each of the three, for each length of lists; their order changes from round to round."""
+    tweets: int = 10
+    """In a round."""
+    followers: int = 10_000
+    """Of the author: so many lists."""
+
+
+async def bench_fanout(options: Options, say: Callable[[str], None]) -> Outcome:
+    """Runs it in a folder of its own.
+
+    Raises:
+        OperatorError: the mesh does not come up, or something else was written than was to be.
+    """
+    environment = {
+        "ROOKERY_CELEBRITY_FOLLOWERS": "100000000",  # nobody's tweets are pulled
+        "ROOKERY_VALKEY_MAXMEMORY": "4gb",  # 10,000 full lists take about 1 GiB: none may be evicted
+    }
+    costs: dict[str, dict[str, Spread]] = {}
+    ratios: list[Ratio] = []
+    with tempfile.TemporaryDirectory(prefix="rookery-bench-") as folder:
+        say("starting a mesh of its own")
+        async with running_mesh(Path(folder), env=environment) as mesh:
+            for entries in LENGTHS:
+                rounds = await _measure(options, mesh, entries, say)
+                for name, found in rounds.items():
+                    row = {process: Spread.of(one[process] for one in found) for process in found[0]}
+                    row["both"] = Spread.of(sum(one.values()) for one in found)
+                    costs[f"{name}, lists of {entries}"] = row
+                for name, what in (("lists", "writing lists"), ("whole path", "the whole path")):
+                    pairs = zip(rounds[name], rounds["floor"], strict=True)
+                    spread = Spread.of(sum(ours.values()) / sum(floor.values()) for ours, floor in pairs)
+                    ratios.append(Ratio(f"{what} over the floor, lists of {entries}", spread, TARGET))
+    return Outcome(
+        bench="fanout",
+        setup={"rounds": options.rounds, "tweets_a_round": options.tweets, "followers": options.followers},
+        unit="us of CPU a follower",
+        costs=costs,
+        ratios=ratios,
+    )
+
+
+async def _measure(
+    options: Options, mesh: Mesh, entries: int, say: Callable[[str], None]
+) -> dict[str, list[dict[str, float]]]:
+    url = mesh.environment("fanout")["ROOKERY_CACHE_URL"]
+    cache = CacheStore(url)
+    lists = home_lists(cache)
+    keys = [lists.key(owner) for owner in range(1, options.followers + 1)]
+    store = redis.Redis.from_url(url, socket_timeout=_STEP_S, socket_connect_timeout=_STEP_S, protocol=2)
+    valkey = str(socket_path(url.partition("?")[0]))
+    target = mesh.target("tweet")
+    tweet: Destination[TweetServiceAsyncStub] = Destination("tweet", target, TweetServiceStub)
+    sizes = {"followers": options.followers, "tweets": options.tweets, "author": _AUTHOR}
+    prefix = lists.key(0).removesuffix("{0}")
+    number = _FIRST
+
+    def next_tweet() -> int:
+        nonlocal number
+        number += options.tweets
+        return number
+
+    try:
+        say(f"making {options.followers:,} lists of {entries} entries")
+        await _follow(mesh, options.followers)
+        await _fill(store, keys, entries)
+        async with (
+            worker("bench.floor.fanout", valkey, prefix, str(LIMIT), str(BATCH)) as floor,
+            worker("bench.lists", url) as writer,
+        ):
+
+            async def by_floor() -> None:
+                await floor.ask(_STEP_S, tweet=next_tweet(), **sizes)
+
+            async def by_lists() -> None:
+                answer = await writer.ask(_STEP_S, tweet=next_tweet(), **sizes)
+                if answer["written"] != options.followers * options.tweets:
+                    raise BenchError(f"only {answer['written']} entries were written")
+
+            async def by_mesh() -> None:
+                await _post(tweet, store, keys[-1], options.tweets)
+
+            ways: Mapping[str, tuple[int, Callable[[], Awaitable[None]]]] = {
+                "floor": (floor.pid, by_floor),
+                "lists": (writer.pid, by_lists),
+                "whole path": (mesh.pid("fanout"), by_mesh),
+            }
+            found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
+            for turn in range(options.rounds + 1):  # the first warms up
+                names = [*ways][turn % len(ways) :] + [*ways][: turn % len(ways)]
+                for name in names:
+                    await _restore(store, keys, entries)
+                    pid, write = ways[name]
+                    await _quiet(mesh.pid("valkey"), mesh.pid("fanout"))
+                    with spent({"writer": pid, "valkey": mesh.pid("valkey")}) as taken:
+                        await write()
+                        if name == "whole path":
+                            await _quiet(mesh.pid("valkey"), pid)  # its acknowledgements belong to it
+                    if turn:
+                        writes = options.followers * options.tweets
+                        found[name].append({process: us / writes for process, us in taken.us.items()})
+                if turn:
+                    last = ", ".join(f"{name} {sum(rows[-1].values()):.2f}" for name, rows in found.items())
+                    say(f"lists of {entries}, round {turn} of {options.rounds}: us a follower: {last}")
+            return found
+    finally:
+        await tweet.close()
+        await cache.close()
+        await store.aclose()
+
+
+async def _quiet(*pids: int) -> None:
+    """Waits until processes do nothing worth counting: at most one tick each within 100 ms."""
+    until = time.monotonic() + _STEP_S
+    while time.monotonic() < until:
+        before = [cpu_us(pid) for pid in pids]
+        await asyncio.sleep(_QUIET_S)
+        if all(cpu_us(pid) - earlier <= 10_000 for pid, earlier in zip(pids, before, strict=True)):
+            return
+    raise BenchError("the mesh does not come to rest")
+
+
+async def _follow(mesh: Mesh, followers: int) -> None:
+    """Gives the author followers 1, 2, 3 ..., who all read their timelines a moment ago."""
+    now_ms = time.time_ns() // 1_000_000
+
+    async def unit(tx: Tx) -> None:
+        await tx.execute(
+            "WITH RECURSIVE ids(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM ids WHERE id < :followers)"
+            " INSERT INTO people (user_id, following_count, seen_ms) SELECT id, 1, :now FROM ids WHERE true"
+            " ON CONFLICT (user_id) DO NOTHING",
+            {"followers": followers, "now": now_ms},
+        )
+        await tx.execute(
+            "INSERT INTO people (user_id, followers_count) VALUES (:author, :followers)"
+            " ON CONFLICT (user_id) DO NOTHING",
+            {"author": _AUTHOR, "followers": followers},
+        )
+        await tx.execute(
+            "WITH RECURSIVE ids(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM ids WHERE id < :followers)"
+            " INSERT INTO follows (follower_id, followee_id, follow_id) SELECT id, :author, id FROM ids WHERE true"
+            " ON CONFLICT (follower_id, followee_id) DO NOTHING",
+            {"followers": followers, "author": _AUTHOR},
+        )
+
+    async with open_stores(running_state(mesh.data), {}) as stores:
+        await stores.graph.write(unit, deadline=_STEP_S)
+
+
+async def _fill(store: redis.Redis, keys: Sequence[str], entries: int) -> None:
+    """Makes all lists. Valkey's log stands still meanwhile, or it would still be written while others are measured."""
+    fill = store.register_script(_FILL)
+    mark = MARK if entries < LIMIT else b""
+    await store.config_set("appendonly", "no")
+    for start in range(0, len(keys), _SOME):
+        await fill(keys[start : start + _SOME], [entries, _AUTHOR, _TTL_S, mark])
+    # Rewrites that begin while something is measured would be measured too.
+    await store.config_set("auto-aof-rewrite-percentage", "0")
+    await store.config_set("appendonly", "yes")
+    until = time.monotonic() + _STEP_S
+    while (state := await store.info("persistence"))["aof_rewrite_in_progress"] or state["aof_rewrite_scheduled"]:
+        if time.monotonic() > until:
+            raise BenchError(f"Valkey has not written its log anew within {_STEP_S:g} s")
+        await asyncio.sleep(_QUIET_S)
+
+
+async def _restore(store: redis.Redis, keys: Sequence[str], entries: int) -> None:
+    """Takes away what was added to lists of less than full length: full ones trim themselves."""
+    if entries < LIMIT:
+        restore = store.register_script(_RESTORE)
+        for start in range(0, len(keys), BATCH):
+            await restore(keys[start : start + BATCH], [entries + 1])  # and MARK, which is below them
+
+
+async def _post(tweet: Destination[TweetServiceAsyncStub], store: redis.Redis, last_list: str, tweets: int) -> None:
+    """Posts tweets, and waits until the last follower's list has the last of them: batches keep their order."""
+    chance = random.Random("bench fanout")  # noqa: S311
+    enter(CallContext(viewer_id=_AUTHOR))
+    tweet_id = 0
+    for _ in range(tweets):
+        answer = await tweet.call(tweet.stub.CreateTweet, CreateTweetRequest(text=tweet_text(chance, 100)))
+        tweet_id = answer.data.id
+    member = Entry(tweet_id, _AUTHOR, 0).pack()
+    until = time.monotonic() + _STEP_S
+    while await store.zscore(last_list, member) is None:  # type: ignore[arg-type]
+        if time.monotonic() > until:
+            raise BenchError(f"a tweet has not reached its last follower within {_STEP_S:g} s")
+        await asyncio.sleep(_POLL_S)

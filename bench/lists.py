@@ -1,0 +1,42 @@
+"""The writer of home lists in a process of its own: what `fanout` does about a planned batch, and nothing else.
+
+It has the service's cache store and lists, its batches and its event loop, but no bus, so that what the bus costs can
+be told from what the lists cost.
+
+usage: python -m bench.lists CACHE_URL
+"""
+
+from __future__ import annotations
+
+import sys
+
+import uvloop
+
+from bench.worker import Message, work
+from mesh.cache.store import CacheStore
+from services.fanout.delivery import BATCH
+from views.entry import Entry
+from views.lists import home_lists
+
+
+async def _main(url: str) -> None:
+    store = CacheStore(url)
+    home = home_lists(store)
+
+    async def write(command: Message) -> Message:
+        first, followers, author = int(command["tweet"]), int(command["followers"]), int(command["author"])
+        written = 0
+        for tweet in range(first, first + int(command["tweets"])):
+            member = Entry(tweet, author, 0).pack()
+            for start in range(1, followers + 1, BATCH):
+                written += await home.add(range(start, min(start + BATCH, followers + 1)), member)
+        return {"written": written}
+
+    try:
+        await work(write)
+    finally:
+        await store.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(_main(sys.argv[1]))

@@ -1,0 +1,68 @@
+"""`rookery bench`: what requests cost in CPU, next to the least that the same work can cost (docs/benchmarks.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from cli.errors import OperatorError
+
+if TYPE_CHECKING:
+    from bench.figures import Outcome
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _options(command: _Command) -> _Command:
+    rounds = click.option(
+        "--rounds", type=click.IntRange(1, 1_000), metavar="N", help="Rounds of each thing that is compared."
+    )
+    quick = click.option("--quick", is_flag=True, help="Fewer and smaller rounds: a look, no figures to quote.")
+    as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document, for machines.")
+    return rounds(quick(as_json(command)))
+
+
+@click.group()
+def bench() -> None:
+    """Measure CPU next to the floor. Each benchmark starts a mesh of its own and leaves nothing behind.
+
+    Exit status 0 when it ran, whatever it found: the figures are for people and for machines to judge.
+    """
+
+
+@bench.command()
+@_options
+def home(rounds: int | None, quick: bool, as_json: bool) -> None:
+    """A page of the home timeline, 40 tweets of 20 authors, through the edge: CPU per request and process."""
+    from bench.home import Options, bench_home
+
+    options = Options(rounds=rounds or (3 if quick else 9), requests=800 if quick else 2_000)
+    _run(bench_home(options, _say), as_json, digits=0)
+
+
+@bench.command()
+@_options
+def fanout(rounds: int | None, quick: bool, as_json: bool) -> None:
+    """One tweet to many followers' lists: CPU per follower, of the writer and of Valkey."""
+    from bench.fanout import Options, bench_fanout
+
+    options = Options(rounds=rounds or (3 if quick else 7), followers=2_000 if quick else 10_000)
+    _run(bench_fanout(options, _say), as_json, digits=2)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _run(work: Coroutine[None, None, Outcome], as_json: bool, digits: int) -> None:
+    try:
+        outcome = asyncio.run(work)
+    except OperatorError as error:
+        click.echo(f"rookery: {error}", err=True)
+        sys.exit(1)
+    click.echo(json.dumps(outcome.json(), indent=2) if as_json else f"\n{outcome.text(digits)}")

@@ -1,0 +1,211 @@
+"""Replies, quotes, retweets, likes and bookmarks, by tweepy where it has a method for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import httpx
+import pytest
+import tweepy
+
+from tests.e2e.harness import Account, assert_problem, eventually, register, register_many
+from tests.e2e.tweepy_clients import Maker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+Settled = Callable[[], Awaitable[None]]
+
+
+async def metrics(reader: Account, tweet_id: int) -> dict[str, int]:
+    """The public counts of a tweet."""
+    found = await reader.get(f"/2/tweets/{tweet_id}", tweet__fields="public_metrics")
+    counts: dict[str, int] = found["data"]["public_metrics"]
+    return counts
+
+
+async def test_a_reply_belongs_to_its_conversation(tweepy_of: Maker, alice: Account, bob: Account) -> None:
+    root = await alice.tweet("the beginning")
+    made = await tweepy_of(bob)("create_tweet", text="an answer", in_reply_to_tweet_id=root, user_auth=False)
+    answer = int(made.data["id"])
+    deeper = await alice.tweet("an answer to it", reply={"in_reply_to_tweet_id": str(answer)})
+    found = await tweepy_of(alice)(
+        "get_tweet",
+        answer,
+        tweet_fields=["conversation_id", "in_reply_to_user_id", "referenced_tweets"],
+        expansions=["in_reply_to_user_id", "referenced_tweets.id", "referenced_tweets.id.author_id"],
+    )
+    assert found.data.conversation_id == root
+    assert found.data.in_reply_to_user_id == alice.id
+    assert [(r.type, r.id) for r in found.data.referenced_tweets] == [("replied_to", root)]
+    assert [tweet.id for tweet in found.includes["tweets"]] == [root]
+    assert [user.id for user in found.includes["users"]] == [alice.id]
+    assert (await metrics(bob, root))["reply_count"] == 1
+    assert (await metrics(bob, answer))["reply_count"] == 1
+    for member in (root, answer, deeper):
+        assert await bob.pages(f"/v1/tweets/{member}/conversation", max_results=2) == [deeper, answer, root]
+    await alice.delete(root)
+    assert await bob.pages(f"/v1/tweets/{deeper}/conversation") == [deeper, answer]  # replies stay
+
+
+async def test_a_reply_shows_to_those_who_follow_both(edge: httpx.AsyncClient, alice: Account, bob: Account) -> None:
+    one, both = await register_many(edge, 2)
+    for reader in (one, both):
+        assert await reader.home() == []
+        await reader.follow(bob)
+    await both.follow(alice)
+    root = await alice.tweet("a question")
+    answer = await bob.tweet("an answer", reply={"in_reply_to_tweet_id": str(root)})
+    alone = await bob.tweet("bob to himself", reply={"in_reply_to_tweet_id": str(answer)})
+    await both.home_is([alone, answer, root])
+    await one.home_is([alone])
+    await one.follow(alice)
+    await one.home_is([alone, answer, root])
+    assert await both.home(exclude="replies") == [root]
+    assert await one.pages(f"/2/users/{bob.id}/tweets", exclude="replies") == []
+
+
+@pytest.mark.parametrize("setting", ["mentionedUsers", "following"])
+async def test_reply_settings_say_who_may_answer(
+    edge: httpx.AsyncClient, alice: Account, bob: Account, setting: str
+) -> None:
+    carol = await register(edge)
+    root = await alice.tweet(f"only for @{bob.username}", reply_settings=setting)
+    inside = await bob.tweet("mentioned", reply={"in_reply_to_tweet_id": str(root)})
+    await alice.tweet("my own", reply={"in_reply_to_tweet_id": str(root)})
+    for answered in (root, inside):  # the whole conversation obeys its beginning
+        body = {"text": "let me in", "reply": {"in_reply_to_tweet_id": str(answered)}}
+        assert_problem(await carol.request("POST", "/2/tweets", json=body), 403)
+    await alice.follow(carol)
+    body = {"text": "followed now", "reply": {"in_reply_to_tweet_id": str(root)}}
+    expected = 201 if setting == "following" else 403
+    assert (await carol.request("POST", "/2/tweets", json=body)).status_code == expected
+    assert (await metrics(bob, root))["reply_count"] == (3 if setting == "following" else 2)
+
+
+async def test_what_is_gone_cannot_be_answered_or_quoted(alice: Account, bob: Account) -> None:
+    gone = await alice.tweet("soon gone")
+    await alice.delete(gone)
+    for missing in (gone, 1):
+        for more in ({"reply": {"in_reply_to_tweet_id": str(missing)}}, {"quote_tweet_id": str(missing)}):
+            answer = await bob.request("POST", "/2/tweets", json={"text": "too late", **more})
+            assert_problem(answer, 403, "not visible")
+        for what in ("likes", "retweets", "bookmarks"):
+            answer = await bob.request("POST", f"/2/users/{bob.id}/{what}", json={"tweet_id": str(missing)})
+            assert_problem(answer, 404)
+    assert await bob.pages(f"/2/users/{bob.id}/tweets") == []
+
+
+async def test_a_quote_stays_when_the_quoted_goes(tweepy_of: Maker, alice: Account, bob: Account) -> None:
+    quoted = await alice.tweet("quotable")
+    made = await tweepy_of(bob)("create_tweet", text="look", quote_tweet_id=quoted, user_auth=False)
+    quote = int(made.data["id"])
+    client = tweepy_of(alice)
+    assert (await metrics(bob, quoted))["quote_count"] == 1
+    assert [tweet.id for tweet in (await client("get_quote_tweets", quoted)).data] == [quote]
+    shown = await client("get_tweet", quote, expansions="referenced_tweets.id")
+    assert shown.includes["tweets"][0].text == "quotable"
+    await alice.delete(quoted)
+    shown = await client("get_tweet", quote, expansions="referenced_tweets.id")
+    assert shown.data.text == "look" and "tweets" not in shown.includes
+    assert shown.errors[0]["value"] == str(quoted)
+
+
+async def test_retweeting(tweepy_of: Maker, edge: httpx.AsyncClient, alice: Account, bob: Account) -> None:
+    reader = await register(edge)
+    assert await reader.home() == []
+    await reader.follow(bob)
+    original = await alice.tweet("worth repeating")
+    client = tweepy_of(bob)
+    first = await client("retweet", original, user_auth=False)
+    assert first.data["retweeted"] is True
+    retweet = int(first.data["rest_id"])
+    assert (await client("retweet", original, user_auth=False)).data == first.data  # twice counts once
+    assert (await metrics(reader, original))["retweet_count"] == 1
+    again = await tweepy_of(reader)("retweet", retweet, user_auth=False)  # of a retweet: of the original
+    mine = int(again.data["rest_id"])
+    await reader.home_is([mine, retweet])
+    shown = await reader.get(
+        f"/2/tweets/{retweet}", tweet__fields="referenced_tweets,author_id", expansions="referenced_tweets.id"
+    )
+    assert shown["data"]["referenced_tweets"] == [{"type": "retweeted", "id": str(original)}]
+    assert shown["data"]["text"] == f"RT @{alice.username}: worth repeating"
+    assert shown["includes"]["tweets"][0]["text"] == "worth repeating"
+    assert [user.id for user in (await client("get_retweeters", original)).data] == [reader.id, bob.id]
+    assert await reader.pages(f"/2/tweets/{original}/retweets", max_results=1) == [mine, retweet]
+    assert await reader.home(exclude="retweets") == []
+    assert (await client("unretweet", original, user_auth=False)).data == {"retweeted": False}
+    assert (await client("unretweet", original, user_auth=False)).data == {"retweeted": False}
+    await reader.home_is([mine])
+    await alice.delete(original)
+    assert await reader.home() == []  # at once, whatever the cascade has reached
+
+    async def gone() -> None:
+        assert (await reader.get(f"/2/tweets/{mine}")).keys() == {"errors"}
+
+    await eventually(gone)
+
+
+async def test_liking(tweepy_of: Maker, alice: Account, bob: Account, settled: Settled) -> None:
+    tweets = await alice.tweets(3, at_once=1)
+    client = tweepy_of(bob)
+    for tweet in (*tweets, tweets[0]):
+        assert (await client("like", tweet, user_auth=False)).data == {"liked": True}
+    assert (await metrics(alice, tweets[0]))["like_count"] == 1
+    assert [user.id for user in (await client("get_liking_users", tweets[0])).data] == [bob.id]
+    pages = await client.all("get_liked_tweets", bob.id, max_results=2)
+    assert [[tweet.id for tweet in page.data] for page in pages] == [[tweets[2], tweets[1]], [tweets[0]]]
+    await settled()
+    me = await bob.get("/2/users/me", user__fields="public_metrics")
+    assert me["data"]["public_metrics"]["like_count"] == 3
+    for _ in range(2):
+        assert (await client("unlike", tweets[0], user_auth=False)).data == {"liked": False}
+    assert (await metrics(alice, tweets[0]))["like_count"] == 0
+    assert (await client("get_liking_users", tweets[0])).data is None
+
+
+async def test_bookmarks_are_private(tweepy_of: Maker, alice: Account, bob: Account) -> None:
+    tweet = await alice.tweet("for later")
+    client = tweepy_of(bob)
+    assert (await client("bookmark", tweet)).data == {"bookmarked": True}
+    assert [kept.id for kept in (await client("get_bookmarks")).data] == [tweet]
+    assert (await metrics(alice, tweet))["bookmark_count"] == 1
+    assert_problem(await alice.request("GET", f"/2/users/{bob.id}/bookmarks"), 403)
+    assert (await client("remove_bookmark", tweet)).data == {"bookmarked": False}
+    assert (await client("get_bookmarks")).data is None
+
+
+async def test_nobody_acts_for_another(alice: Account, bob: Account) -> None:
+    tweet = await alice.tweet("hands off")
+    for what in ("likes", "retweets", "bookmarks"):
+        answer = await bob.request("POST", f"/2/users/{alice.id}/{what}", json={"tweet_id": str(tweet)})
+        assert_problem(answer, 403)
+        assert_problem(await bob.request("DELETE", f"/2/users/{alice.id}/{what}/{tweet}"), 403)
+    counts = await metrics(bob, tweet)
+    assert set(counts.values()) == {0}
+
+
+async def test_races_on_one_tweet_end_in_a_state_that_some_order_explains(alice: Account, bob: Account) -> None:
+    tweet = await alice.tweet("contested")
+
+    async def act(number: int) -> None:
+        what = ("likes", "retweets")[number % 4 // 2]
+        if number % 2:
+            answer = await bob.request("DELETE", f"/2/users/{bob.id}/{what}/{tweet}")
+        else:
+            answer = await bob.request("POST", f"/2/users/{bob.id}/{what}", json={"tweet_id": str(tweet)})
+        assert answer.status_code == 200, answer.text
+
+    await asyncio.gather(*map(act, range(48)))
+    counts = await metrics(alice, tweet)
+    likers = (await alice.get(f"/2/tweets/{tweet}/liking_users")).get("data", [])
+    retweets = await alice.pages(f"/2/tweets/{tweet}/retweets")
+    assert counts["like_count"] == len(likers) <= 1
+    assert counts["retweet_count"] == len(retweets) <= 1
+
+
+async def test_tweepys_errors(tweepy_of: Maker, alice: Account, bob: Account) -> None:
+    client = tweepy_of(alice)
+    with pytest.raises(tweepy.NotFound):
+        await client("like", 1, user_auth=False)
+    with pytest.raises(tweepy.Forbidden):
+        await client("create_tweet", text="to nobody", in_reply_to_tweet_id=1, user_auth=False)
