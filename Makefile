@@ -16,7 +16,7 @@ run: $(RUN)  ## Installs what is needed, starts the whole mesh and prints where 
 	@exec $(BIN)/rookery up --port $(PORT) --data $(DATA)
 
 test: $(DEV)  ## Runs all tests on the embedded profile.
-	$(BIN)/python -m pytest -n $${TEST_WORKERS:-2} --dist loadgroup
+	$(BIN)/python -m pytest -n $${TEST_WORKERS:-2} --dist loadfile
 
 lint: $(DEV)  ## Formats are checked, types too, and the contracts' style.
 	$(BIN)/ruff check .

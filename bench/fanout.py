@@ -40,6 +40,7 @@ from mesh.cache.store import CacheStore
 from mesh.client import Destination
 from mesh.context import CallContext, enter
 from mesh.db.sql import Tx
+from mesh.ids import id_of_ms
 from services.fanout.delivery import BATCH
 from views.entry import Entry
 from views.lists import LIMIT, home_lists
@@ -52,7 +53,6 @@ TARGET = 2.0
 LENGTHS = (LIMIT, 100)
 """Entries of the lists: full ones, and those that Valkey keeps in its compact form (up to 128)."""
 _AUTHOR = 1 << 50  # nobody's id
-_FIRST = 1 << 51  # ids of tweets that only lists know: far above the ids that lists are filled with, below real ones
 _TTL_S = 86_400
 _STEP_S = 60.0
 _POLL_S = 0.02
@@ -138,11 +138,12 @@ async def _measure(
     tweet: Destination[TweetServiceAsyncStub] = Destination("tweet", target, TweetServiceStub)
     sizes = {"followers": options.followers, "tweets": options.tweets, "author": _AUTHOR}
     prefix = lists.key(0).removesuffix("{0}")
-    number = _FIRST
+    number = 0
 
     def next_tweet() -> int:
+        """Newer than any tweet there is, posted ones too: an old one would be trimmed away at once."""
         nonlocal number
-        number += options.tweets
+        number = max(number + options.tweets, id_of_ms(time.time_ns() // 1_000_000))
         return number
 
     try:
@@ -259,7 +260,7 @@ async def _restore(store: redis.Redis, keys: Sequence[str], entries: int) -> Non
 
 async def _post(tweet: Destination[TweetServiceAsyncStub], store: redis.Redis, last_list: str, tweets: int) -> None:
     """Posts tweets, and waits until the last follower's list has the last of them: batches keep their order."""
-    chance = random.Random("bench fanout")  # noqa: S311
+    chance = random.Random("bench fanout")
     enter(CallContext(viewer_id=_AUTHOR))
     tweet_id = 0
     for _ in range(tweets):
@@ -267,7 +268,7 @@ async def _post(tweet: Destination[TweetServiceAsyncStub], store: redis.Redis, l
         tweet_id = answer.data.id
     member = Entry(tweet_id, _AUTHOR, 0).pack()
     until = time.monotonic() + _STEP_S
-    while await store.zscore(last_list, member) is None:  # type: ignore[arg-type]
+    while await store.zscore(last_list, member) is None:
         if time.monotonic() > until:
             raise BenchError(f"a tweet has not reached its last follower within {_STEP_S:g} s")
         await asyncio.sleep(_POLL_S)

@@ -152,9 +152,7 @@ def _subjects(mesh: Mesh, profile: _WithFloors) -> list[_Subject]:
     valkey = mesh.pid("valkey")
     mesh_port = int(mesh.url.rpartition(":")[2])
     return [
-        _Subject(
-            "rookery", mesh_port, {"envoy": mesh.pid("envoy"), "service": mesh.pid("timeline"), "valkey": valkey}
-        ),
+        _Subject("rookery", mesh_port, {"envoy": mesh.pid("envoy"), "service": mesh.pid("timeline"), "valkey": valkey}),
         *(
             _Subject(
                 f"floor, {loop}",
@@ -168,7 +166,7 @@ def _subjects(mesh: Mesh, profile: _WithFloors) -> list[_Subject]:
 
 async def _fill(mesh: Mesh) -> tuple[int, str]:
     """Makes everything through the REST API; gives the reader's id and token."""
-    chance = random.Random("bench home")  # noqa: S311
+    chance = random.Random("bench home")
     async with httpx.AsyncClient(base_url=mesh.url, timeout=_CALL_S, trust_env=False) as edge:
 
         async def post(path: str, body: Mapping[str, str], token: str = "") -> httpx.Response:

@@ -110,11 +110,9 @@ async def drive(command: Message) -> Message:
     transports: list[asyncio.BaseTransport] = []
     try:
         for _ in range(int(command["connections"])):
-            transport, made = await loop.create_connection(
-                lambda: _Connection(round_), "127.0.0.1", int(command["port"])
-            )
-            connections.append(made)
-            transports.append(transport)
+            opened = await loop.create_connection(lambda: _Connection(round_), "127.0.0.1", int(command["port"]))
+            transports.append(opened[0])
+            connections.append(opened[1])
         started = time.perf_counter()
         for connection in connections:
             connection.go()

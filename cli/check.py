@@ -36,7 +36,7 @@ from mesh.errors import Unavailable
 from services.user.tokens import AUDIENCE, ISSUER
 
 LIMIT = 800
-"""Tweets of a home timeline (product.md)."""
+"""Tweets of a home timeline."""
 
 _PAGE = 100
 _PAGES = LIMIT // _PAGE + 2  # a timeline that goes on for longer does not end

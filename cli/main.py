@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
@@ -51,8 +53,14 @@ class _Lazy(click.Group):
             formatter.write_dl([(name, entry.summary) for name, entry in _COMMANDS.items()])
 
 
+def _version() -> str:
+    project = Path(__file__).resolve().parents[1] / "pyproject.toml"
+    version: str = tomllib.loads(project.read_text())["project"]["version"]
+    return version
+
+
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="rookery", prog_name="rookery")
+@click.version_option(_version(), prog_name="rookery")
 def main() -> None:
     """Rookery: a Twitter-class backend as a mesh of services, on this machine."""
 

@@ -28,6 +28,8 @@ _FAILURES = {
     grpc.StatusCode.INTERNAL,
 }
 _MARGIN_S = 0.02  # kept of the caller's time, to still answer with what this call gave
+# A call that its caller gave less than this may be too late for a destination that is well: it is no sign of its health.
+_FAIR_S = 0.25
 
 # AIP-194: only UNAVAILABLE is retried, and every RPC in this mesh may be sent twice. The throttle is the retry budget:
 # while more than about a tenth of the calls fail, none is retried.
@@ -124,29 +126,30 @@ class Destination(Generic[Stub]):
         open or the bulkhead full, DeadlineExceeded when time ran out.
         """
         context = current()
-        timeout = self._timeout_s if timeout_s is None else timeout_s
-        left = context.remaining()
-        if left is not None and left - _MARGIN_S < timeout:
-            timeout = left - _MARGIN_S
-            if timeout <= 0:
-                raise DeadlineExceeded("There was not enough time left.")
+        limit = self._timeout_s if timeout_s is None else timeout_s
         metadata = [(TRACE_KEY, child_traceparent(context.traceparent))]
         if context.viewer_id:
             metadata.append((VIEWER_KEY, str(context.viewer_id)))
         async with self._bulkhead:
+            left = context.remaining()  # now: waiting for a place took time
+            timeout = limit if left is None else min(limit, left - _MARGIN_S)
+            if timeout <= 0:
+                raise DeadlineExceeded("There was not enough time left.")
             self._breaker.before()
             started = asyncio.get_running_loop().time()
             try:
                 response = await method(request, timeout=timeout, metadata=metadata)
             except grpc.aio.AioRpcError as error:
-                if error.code() in _FAILURES:
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and timeout < min(limit, _FAIR_S):
+                    self._breaker.abandoned()
+                elif error.code() in _FAILURES:
                     self._breaker.failure()
                     if self._failed:
                         self._failed.labels(self.name, error.code().name).inc()
                 else:
                     self._breaker.success()
                 raise from_rpc_error(error) from None
-            except asyncio.CancelledError:
+            except BaseException:  # cancelled, or a request that cannot be sent: nothing was learnt
                 self._breaker.abandoned()
                 raise
             finally:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 VIEWER_KEY = "x-user-id"  # set by the edge from the verified token's subject, and by services towards each other
 TRACE_KEY = "traceparent"  # W3C Trace Context, level 1
+_TRACE = re.compile("[0-9a-f]{32}")
+_TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 REQUEST_KEY = "x-request-id"  # a UUID, which the edge makes for each request and writes to its access log
 
 
@@ -48,13 +51,13 @@ def enter(context: CallContext) -> None:
 
 def trace_of_request(request_id: str) -> str:
     """A trace whose id is the edge's request id, so that access log, service logs and events name the same number."""
-    trace = request_id.replace("-", "")
-    return f"00-{trace}-{trace[:16]}-00" if len(trace) == 32 and trace.isalnum() else ""
+    trace = request_id.replace("-", "").lower()
+    return f"00-{trace}-{trace[:16]}-00" if _TRACE.fullmatch(trace) else ""
 
 
 def child_traceparent(parent: str) -> str:
     """The next hop's traceparent: the same trace, a new span; a new trace when `parent` is not one."""
     span = os.urandom(8).hex()
-    if len(parent) == 55 and parent[2] == parent[35] == parent[52] == "-":
+    if _TRACEPARENT.fullmatch(parent):
         return f"{parent[:36]}{span}{parent[52:]}"
     return f"00-{os.urandom(16).hex()}-{span}-00"

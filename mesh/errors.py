@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import grpc
-from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "rookery"
 PROBLEM_KEY = "x-problem-json"
 DETAILS_KEY = "grpc-status-details-bin"
+# gRPC refuses metadata from 8 KiB on, at random up to 16 KiB (grpc.max_metadata_size), and puts an error of its own in
+# place of the answer's: the problem, the status and the message must stay below that together.
+_STATUS_BYTES = 2560
+_MAX_VIOLATIONS = 20
 _PROBLEM_BYTES = 4096  # response headers are bounded by the edge (60 KiB in all); one problem stays far below
 
 
@@ -77,14 +80,12 @@ class MeshError(Exception):
 
     def metadata(self, extra: Mapping[str, str] | None = None) -> tuple[tuple[str, str | bytes], ...]:
         """Trailing metadata: the problem for the edge, google.rpc.Status for callers in the mesh."""
-        info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN)
-        details = [info] if not self.violations else [info, _bad_request(self.violations)]
-        packed = []
-        for detail in details:
-            item = any_pb2.Any()
-            item.Pack(detail)
-            packed.append(item)
-        status = status_pb2.Status(code=self.code.value[0], message=self.detail, details=packed)
+        violations = list(self.violations[:_MAX_VIOLATIONS])
+        while True:
+            status = self._status(violations)
+            if status.ByteSize() <= _STATUS_BYTES or not violations:
+                break
+            violations.pop()
         pairs: list[tuple[str, str | bytes]] = [
             (DETAILS_KEY, status.SerializeToString()),
             (PROBLEM_KEY, self.problem()),
@@ -92,11 +93,20 @@ class MeshError(Exception):
         pairs.extend((extra or {}).items())
         return tuple(pairs)
 
+    def _status(self, violations: Sequence[Violation]) -> status_pb2.Status:
+        details = [error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN)]
+        if violations:
+            details.append(_bad_request(violations))
+        status = status_pb2.Status(code=self.code.value[0], message=self.detail[:512])
+        for detail in details:
+            status.details.add().Pack(detail)
+        return status
+
 
 def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
     return error_details_pb2.BadRequest(
         field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.message) for v in violations[:20]
+            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.message) for v in violations
         ]
     )
 

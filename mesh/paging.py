@@ -120,5 +120,6 @@ async def keyset_page(
     return Page(
         rows,
         Position(key(rows[-1])) if more else None,
-        Position(key(rows[0]), newer=True) if position.key and rows else None,
+        # A page can be empty when its rows went meanwhile; what is above it is there still.
+        Position(key(rows[0]) if rows else position.key - 1, newer=True) if position.key else None,
     )

@@ -10,6 +10,7 @@ MAX_BATCH = 100
 """Resources in one look-up, as the X API has it."""
 
 _USERNAME = re.compile(r"[A-Za-z0-9_]{1,15}")
+_ID = re.compile("[0-9]{1,19}")  # int() of thousands of digits is an error of its own
 _MAX_ID = 2**63 - 1
 
 
@@ -30,7 +31,7 @@ def ids(text: str) -> list[int]:
     """The ids, each once, in order. Raises InvalidArgument for what is no id, for none and for over 100."""
     values = _values(text, "ids")
     for value in values:
-        if not (value.isascii() and value.isdigit() and 0 < int(value) <= _MAX_ID):
+        if _ID.fullmatch(value) is None or not 0 < int(value) <= _MAX_ID:
             raise _invalid("ids", f"[{value[:32]}] is not a valid id")
     return [int(value) for value in values]
 

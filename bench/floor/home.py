@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from typing import cast
 
 import grpc
 import redis.asyncio as redis
@@ -70,8 +71,8 @@ async def serve(store: redis.Redis, listen: str) -> None:
 
     async def home(request: bytes, _: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         viewer = GetHomeTimelineRequest.FromString(request).id
-        ids = await store.zrevrange(_list_key(viewer), 0, TWEETS - 1)
-        values = await store.mget([b"floor:tweet:" + i for i in ids] + _AUTHOR_KEYS)
+        ids = cast("list[bytes]", await store.zrevrange(_list_key(viewer), 0, TWEETS - 1))
+        values = cast("list[bytes]", await store.mget([b"floor:tweet:" + i for i in ids] + _AUTHOR_KEYS))
         tweets = b"".join([_field(1, value) for value in values[: len(ids)]])
         users = b"".join([_field(1, value) for value in values[len(ids) :]])
         meta = Meta(result_count=len(ids), next_token=_NEXT, newest_id=int(ids[0]), oldest_id=int(ids[-1]))

@@ -124,9 +124,9 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 
-# KEYS: list; ARGV: token, ttl, limit, complete, members (the newest first). Two things must not leave a gap: MARK is gone
-# if so much was added meanwhile that the list was trimmed, and then what is below its lowest is not whole; and what was
-# added below the last of the database's members is not whole either when that had more.
+# KEYS: list; ARGV: token, ttl, limit, complete, members. Two things must not leave a gap. MARK is gone if so much was
+# added meanwhile that the list was trimmed: then what is below its lowest is not whole. And what was added below the
+# lowest of the database's members is not whole either when that had more.
 _FINISH = (
     _SHARED
     + """
@@ -134,13 +134,15 @@ local key, limit = KEYS[1], tonumber(ARGV[3])
 if redis.call('ZREM', key, ARGV[1]) == 0 then return 0 end
 local low = redis.call('ZRANGE', key, 0, 0)[1]
 if not low then return 0 end
+local last = ARGV[5]
 for i = 5, #ARGV do
   if low == MARK or not below(ARGV[i], low) then redis.call('ZADD', key, 0, ARGV[i]) end
+  if below(ARGV[i], last) then last = ARGV[i] end
 end
 if ARGV[4] == '0' then
   redis.call('ZREM', key, MARK)
-  if #ARGV < 5 then redis.call('DEL', key) return 0 end
-  redis.call('ZREMRANGEBYLEX', key, '-', '(' .. string.sub(ARGV[#ARGV], 1, 8))
+  if not last then redis.call('DEL', key) return 0 end
+  redis.call('ZREMRANGEBYLEX', key, '-', '(' .. string.sub(last, 1, 8))
 end
 local size = redis.call('ZCARD', key)
 if size > limit then redis.call('ZREMRANGEBYRANK', key, 0, size - limit - 1) end
@@ -227,9 +229,9 @@ class NewestLists:
         if before_id == after_id == 0:
             pipe.execute_command("ZRANGE", key, *within)
             return 1
-        # What a bounded slice does not show: the token, and how far down the list goes. Something may happen between the
-        # commands, so their order matters: a list that had no token before is not being filled, and one that was trimmed
-        # goes less far down afterwards.
+        # A bounded slice shows neither the token nor how far down the list goes. Something may happen between the
+        # commands, so their order matters: a list that had no token before is not being filled, and one that was
+        # trimmed goes less far down afterwards.
         pipe.execute_command("ZRANGE", key, 0, 0, "REV")
         pipe.execute_command("ZRANGE", key, *within)
         pipe.execute_command("ZRANGE", key, 0, 0)

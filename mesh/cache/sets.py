@@ -1,13 +1,15 @@
 """Sets loaded from a database: whoever changes the rows drops the sets, and no slow loader brings old ones back.
 
-Each owner has a generation beside their sets. A loader notes it before it reads the rows and writes only if it is the
-same still; a change raises it and drops the sets, after its commit. Every set has the member "0", so that an empty set
-differs from one that is not loaded.
+Each owner has a generation beside their sets, a random one that no change before or after has. A loader notes it before
+it reads the rows and writes only if it is the same still; a change makes another and drops the sets, after its commit.
+(A number that counts up would begin anew once it ended, and a loader could meet its own again.) Every set has the
+member "0", so that an empty set differs from one that is not loaded.
 """
 
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Iterable, Mapping
 from typing import cast
 
@@ -76,8 +78,7 @@ class GuardedSets:
             async with client.pipeline(transaction=False) as pipe:
                 for owner in owners:
                     generation = self._generation(owner)
-                    pipe.incr(generation)
-                    pipe.expire(generation, _GENERATION_TTL_S)
+                    pipe.set(generation, secrets.token_bytes(8), ex=_GENERATION_TTL_S)
                     pipe.delete(*(self.key(name, owner) for name in self._names))
                 await pipe.execute()
 

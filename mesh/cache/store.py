@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -60,11 +59,11 @@ class CacheStore:
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             self._breaker.failure()
             raise CacheGone("The cache does not answer.") from error
-        except asyncio.CancelledError:
-            self._breaker.abandoned()
-            raise
         except RedisError:
             self._breaker.failure()
+            raise
+        except BaseException:  # cancelled, or a defect of the trip's own: nothing was learnt
+            self._breaker.abandoned()
             raise
         self._breaker.success()
         return answer

@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.message import Message
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from mesh.errors import MeshError
+from mesh.errors import MeshError, from_rpc_error
 from mesh.interceptors.base import Answer, Context, Next, Rpc
 
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
@@ -39,6 +39,12 @@ class Telemetry:
                 return await following(request, context)
             except MeshError as error:
                 count(error.code)
+                raise
+            except TimeoutError:
+                count(grpc.StatusCode.DEADLINE_EXCEEDED)  # as mesh.interceptors.errors answers it
+                raise
+            except grpc.aio.AioRpcError as error:
+                count(from_rpc_error(error).code)
                 raise
             except Exception:
                 count(grpc.StatusCode.INTERNAL)

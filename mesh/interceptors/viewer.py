@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from google.protobuf.message import Message
@@ -10,6 +11,7 @@ from mesh.context import REQUEST_KEY, TRACE_KEY, VIEWER_KEY, CallContext, curren
 from mesh.errors import PermissionDenied, Unauthenticated
 from mesh.interceptors.base import Answer, Context, Next, Rpc
 
+_ID = re.compile("[0-9]{1,19}")  # int() of thousands of digits is an error of its own
 _MAX_ID = 2**63 - 1
 
 
@@ -24,7 +26,7 @@ class Viewer:
             call = CallContext(path)
             for key, value in context.invocation_metadata() or ():
                 if key == VIEWER_KEY:
-                    if call.viewer_id or not (isinstance(value, str) and value.isascii() and value.isdigit()):
+                    if call.viewer_id or not (isinstance(value, str) and _ID.fullmatch(value)):
                         raise Unauthenticated("The request's identity cannot be read.")
                     call.viewer_id = int(value)
                     if not 0 < call.viewer_id <= _MAX_ID:

@@ -17,7 +17,7 @@ from views.entry import Entry
 
 GROUPS = {"tweets": "fanout", "social": "fanout-relations", TOPIC: "fanout-writers"}
 """The consumer group of each topic that `fanout` reads."""
-_AGGREGATE_S = 0.1  # product.md: follow bursts are aggregated for 100 ms
+_AGGREGATE_S = 0.1  # a burst of follows is handled together
 
 
 def _entry(event: TweetCreated | TweetDeleted) -> Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prometheus_client import REGISTRY
 from rookery.graph.v1 import graph_mesh_pb2, graph_service_pb2
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
 from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
@@ -40,7 +41,7 @@ async def build(env: Environment) -> Service:
     settings = GraphSettings.read(env)
     db = await Database.open(settings.database_url)
     cache = CacheStore(settings.cache_url)
-    bus = RedisStreamsBus(settings.bus_url)
+    bus = RedisStreamsBus(settings.bus_url, registry=REGISTRY)
     outbox = Outbox(db, bus, "graph")
     metrics = ClientMetrics.create()
     user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)

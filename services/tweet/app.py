@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prometheus_client import REGISTRY
 from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
 from rookery.tweet.v1 import tweet_mesh_pb2, tweet_service_pb2
 from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
@@ -53,7 +54,7 @@ async def build(env: Environment) -> Service:
     settings = TweetSettings.read(env)
     db = await Database.open(settings.database_url)
     cache = CacheStore(settings.cache_url)
-    bus = RedisStreamsBus(settings.bus_url)
+    bus = RedisStreamsBus(settings.bus_url, registry=REGISTRY)
     outbox = Outbox(db, bus, "tweet")
     metrics = ClientMetrics.create()
     user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)

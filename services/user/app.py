@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from prometheus_client import REGISTRY
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
 from rookery.user.v1 import user_mesh_pb2, user_service_pb2
 
@@ -57,7 +58,7 @@ async def build(env: Environment) -> Service:
     settings = UserSettings.read(env)
     db = await Database.open(settings.database_url)
     cache = CacheStore(settings.cache_url)
-    bus = RedisStreamsBus(settings.bus_url)
+    bus = RedisStreamsBus(settings.bus_url, registry=REGISTRY)
     outbox = Outbox(db, bus, "user")
     tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=ClientMetrics.create())
     store = SqlUserStore(db, outbox)

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from joserfc import jwt
 from joserfc.jwk import OKPKey
@@ -58,12 +59,14 @@ class AccessTokens:
             rows = await self._store.signing_keys()
         settled = [row for row in rows if row.created_ms <= now - _PUBLISH_FIRST_MS]
         signing = settled[0] if settled else rows[-1]
-        # A key signs until the next one is settled; its tokens live for ttl_s after that.
-        needed_ms = _ROTATE_MS + _PUBLISH_FIRST_MS + self.ttl_s * 1000
-        keys = [OKPKey.import_key(json.loads(row.jwk)) for row in rows if row.created_ms >= now - needed_ms]
+        # A key signs until the next one is settled (15 minutes more for replicas that are late to notice); its tokens
+        # live for ttl_s after that. Its own age says nothing: the whole service may have stood still for weeks.
+        oldest_ms = now - 2 * _PUBLISH_FIRST_MS - self.ttl_s * 1000
+        needed = rows[:1] + [row for newer, row in pairwise(rows) if newer.created_ms >= oldest_ms or row == signing]
+        keys = [OKPKey.import_key(json.loads(row.jwk)) for row in needed]
         by_kid = {key.kid: key for key in keys}
         self._loaded = _Loaded(
-            by_kid.get(signing.kid) or OKPKey.import_key(json.loads(signing.jwk)),
+            by_kid[signing.kid],
             GetJwksResponse(
                 keys=[
                     Jwk(kty="OKP", crv="Ed25519", x=str(public["x"]), kid=key.kid, alg="EdDSA", use="sig")

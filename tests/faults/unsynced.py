@@ -5,7 +5,7 @@ between SQLite and the file system, in a service's own process: writes go to the
 `xSync` those made since the one before are carried over to a copy. After a power loss (`kill -9`, then the copies put
 in the files' place) exactly the synced bytes are left: the harshest of the outcomes that a real one may have.
 
-It is the system's own "unix" VFS with four functions replaced (open, write, truncate, sync; and delete), registered as
+It is the system's own "unix" VFS with five functions replaced (open, delete, write, truncate, sync), registered as
 the default one through ctypes in the very SQLite that Python's `sqlite3` is linked with. No compiler, no root, no
 change to the services. `python -m tests.faults.unsynced FOLDER MODULE` runs a module, such as `services.tweet`, so.
 """

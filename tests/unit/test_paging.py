@@ -120,7 +120,7 @@ def test_walking_down_and_up_again_reads_each_row_once(keys: set[int], limit: in
     position: Position | None = Position(0)
     down: list[int] = []
     pages = 0
-    page = Page[int]([], None, None)
+    page: Page[int] = Page([], None, None)
     while position is not None:
         page = table.page(position, limit)
         assert len(page.rows) == limit or page.next is None

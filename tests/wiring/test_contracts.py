@@ -302,7 +302,7 @@ async def built(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Ser
     monkeypatch.setattr(ClientMetrics, "create", classmethod(private))
     schema = ROOT / "services" / name / "schema" / "sql"
     values = {f"ROOKERY_{other.upper()}_TARGET": f"unix://{folder}/{other}.sock" for other in SERVICES}
-    values |= {variable: "unix:///nowhere/s?db=0" for variable in ("ROOKERY_CACHE_URL", "ROOKERY_BUS_URL")}
+    values |= dict.fromkeys(("ROOKERY_CACHE_URL", "ROOKERY_BUS_URL"), "unix:///nowhere/s?db=0")
     values["ROOKERY_CURSOR_KEY"] = "0123456789abcdef"
     if schema.exists():
         url = f"sqlite+aiosqlite:///{folder}/{name}.db"
