@@ -58,13 +58,13 @@ _STEP_S = 60.0
 _POLL_S = 0.02
 _QUIET_S = 0.1
 _SOME = 100  # lists that one script call makes
-# KEYS: lists; ARGV: entries, author, ttl, MARK. Each is made anew, complete unless it is full.
+# KEYS: lists; ARGV: entries, author, ttl, MARK, rest of an entry. Each is made anew, complete unless it is full.
 _FILL = """
 local entries, author = tonumber(ARGV[1]), tonumber(ARGV[2])
 local members = {}
 for i = 1, entries do
   members[2 * i - 1] = 0
-  members[2 * i] = struct.pack('>I8I8I8', i, author, 0)
+  members[2 * i] = struct.pack('>I8I8', i, author) .. ARGV[5]
 end
 for i = 1, #KEYS do
   redis.call('DEL', KEYS[i])
@@ -237,9 +237,10 @@ async def _fill(store: redis.Redis, keys: Sequence[str], entries: int) -> None:
     """Makes all lists. Valkey's log stands still meanwhile, or it would still be written while others are measured."""
     fill = store.register_script(_FILL)
     mark = MARK if entries < LIMIT else b""
+    rest = Entry(0, 0).pack()[16:]
     await store.config_set("appendonly", "no")
     for start in range(0, len(keys), _SOME):
-        await fill(keys[start : start + _SOME], [entries, _AUTHOR, _TTL_S, mark])
+        await fill(keys[start : start + _SOME], [entries, _AUTHOR, _TTL_S, mark, rest])
     # Rewrites that begin while something is measured would be measured too.
     await store.config_set("auto-aof-rewrite-percentage", "0")
     await store.config_set("appendonly", "yes")
@@ -266,7 +267,7 @@ async def _post(tweet: Destination[TweetServiceAsyncStub], store: redis.Redis, l
     for _ in range(tweets):
         answer = await tweet.call(tweet.stub.CreateTweet, CreateTweetRequest(text=tweet_text(chance, 100)))
         tweet_id = answer.data.id
-    member = Entry(tweet_id, _AUTHOR, 0).pack()
+    member = Entry(tweet_id, _AUTHOR).pack()
     until = time.monotonic() + _STEP_S
     while await store.zscore(last_list, member) is None:
         if time.monotonic() > until:

@@ -27,7 +27,7 @@ async def _main(url: str) -> None:
         first, followers, author = int(command["tweet"]), int(command["followers"]), int(command["author"])
         written = 0
         for tweet in range(first, first + int(command["tweets"])):
-            member = Entry(tweet, author, 0).pack()
+            member = Entry(tweet, author).pack()
             for start in range(1, followers + 1, BATCH):
                 written += await home.add(range(start, min(start + BATCH, followers + 1)), member)
         return {"written": written}

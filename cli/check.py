@@ -59,7 +59,7 @@ class Facts:
     following: dict[int, frozenset[int]]
     """Whom each person follows; absent for nobody."""
     tweets: dict[int, tuple[tuple[int, int], ...]]
-    """By author: (id, id of the person answered or 0), the newest first."""
+    """By author: (id, id of the person answered or 0), the newest first; no retweet whose original is gone."""
 
     def home(self, viewer: int) -> list[int]:
         """The home timeline that follows from the facts: ids, the newest first.
@@ -94,7 +94,10 @@ async def read_facts(stores: Stores) -> Facts:
         return {follower: frozenset(followees) for follower, followees in found.items()}
 
     async def tweets(tx: Tx) -> dict[int, tuple[tuple[int, int], ...]]:
-        query = "SELECT id, author_id, in_reply_to_user_id FROM tweets WHERE NOT deleted ORDER BY id DESC"
+        query = (
+            "SELECT t.id, t.author_id, t.in_reply_to_user_id FROM tweets t LEFT JOIN tweets o ON o.id = t.retweeted_id"
+            " WHERE NOT t.deleted AND (t.retweeted_id = 0 OR NOT o.deleted) ORDER BY t.id DESC"
+        )
         found: dict[int, list[tuple[int, int]]] = {}
         for row in (await tx.execute(query)).all():
             found.setdefault(row.author_id, []).append((row.id, row.in_reply_to_user_id))

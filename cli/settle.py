@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import redis.asyncio as redis
@@ -18,15 +19,24 @@ from mesh.errors import Unavailable
 
 _POLL_S = 0.05
 _EXCHANGE_S = 5.0
-# Handlers publish too (`fanout` plans batches for itself) before they acknowledge, so whoever looks at the topics of
-# facts first and at those of plans last misses nothing.
-_LAST = b"bus:{fanout:"
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look at all outboxes and streams found. They cannot be looked at in one moment."""
+
+    left: tuple[str, ...]
+    """What is under way, in words."""
+    newest: tuple[object, ...]
+    """The newest entry of each outbox and stream."""
 
 
 async def settle(stores: Stores, deadline_s: float) -> None:
     """Returns once everything that was committed before the call has reached lists, counts and read models.
 
-    Writes that go on meanwhile are waited for too.
+    Writes that go on meanwhile are waited for too. Two looks must find nothing under way, and nothing new in the
+    second: what a handler writes or publishes it does before it acknowledges, so it was there at the first look, and
+    whatever comes of it would be new.
 
     Raises:
         StoreError: it has not within the deadline; the message says what is left. Or a store does not answer.
@@ -38,9 +48,15 @@ async def settle(stores: Stores, deadline_s: float) -> None:
         stores.bus_url, socket_timeout=_EXCHANGE_S, socket_connect_timeout=_EXCHANGE_S, protocol=2
     )
     try:
-        while left := await _left(stores.databases, client):
+        before = await _look(stores.databases, client)
+        while True:
+            now = await _look(stores.databases, client)
+            if not before.left and not now.left and before.newest == now.newest:
+                return
             if time.monotonic() > until:
-                raise StoreError(f"the mesh is not settled after {deadline_s:g} s: {'; '.join(left)}")
+                left = "; ".join(now.left) or "there are always new events"
+                raise StoreError(f"the mesh is not settled after {deadline_s:g} s: {left}")
+            before = now
             await asyncio.sleep(_POLL_S)
     except (RedisError, OSError, Unavailable, DBAPIError) as error:
         raise StoreError(f"a store does not answer: {error}") from error
@@ -48,32 +64,39 @@ async def settle(stores: Stores, deadline_s: float) -> None:
         await client.aclose()
 
 
-async def _left(databases: Mapping[str, Database], client: redis.Redis) -> list[str]:
-    """What is under way, outboxes first; empty when nothing is."""
+async def _look(databases: Mapping[str, Database], client: redis.Redis) -> _Look:
+    left: list[str] = []
+    newest: list[object] = []
     for service, database in databases.items():
-        waiting = await database.read(_waiting)
+        waiting, newest_id = await database.read(_outbox)
+        newest.append(newest_id)
         if waiting:
-            return [f"{waiting} events in the outbox of {service}"]
+            left.append(f"{waiting} events in the outbox of {service}")
     streams = [key async for key in client.scan_iter(match="bus:{*:*}", count=1_000, _type="stream")]
-    found = []
-    for stream in sorted(streams, key=lambda key: (key.startswith(_LAST), key)):
-        found += await _unhandled(client, stream)
-    return found
+    for stream in sorted(streams):
+        last = await _last(client, stream)
+        newest.append((stream, last))
+        left += await _unhandled(client, stream, last)
+    return _Look(tuple(left), tuple(newest))
 
 
-async def _waiting(tx: Tx) -> int:
-    return int(await tx.scalar("SELECT COUNT(*) FROM outbox WHERE published_ms IS NULL"))
+async def _outbox(tx: Tx) -> tuple[int, int]:
+    """How many events wait, and the id of the newest."""
+    waiting = await tx.scalar("SELECT COUNT(*) FROM outbox WHERE published_ms IS NULL")
+    return int(waiting), int(await tx.scalar("SELECT COALESCE(MAX(id), 0) FROM outbox"))
 
 
-async def _unhandled(client: redis.Redis, stream: bytes) -> list[str]:
-    groups = await client.xinfo_groups(stream)
-    newest = cast("list[tuple[bytes, Any]]", await client.xrevrange(stream, count=1))
-    found = []
-    for group in groups:
-        behind = bool(newest) and _place(group["last-delivered-id"]) < _place(newest[0][0])
-        if behind or group["pending"]:
-            found.append(f"group {group['name'].decode()} has not handled all of {stream.decode()}")
-    return found
+async def _last(client: redis.Redis, stream: bytes) -> tuple[int, int]:
+    entries = cast("list[tuple[bytes, Any]]", await client.xrevrange(stream, count=1))
+    return _place(entries[0][0]) if entries else (0, 0)
+
+
+async def _unhandled(client: redis.Redis, stream: bytes, last: tuple[int, int]) -> list[str]:
+    return [
+        f"group {group['name'].decode()} has not handled all of {stream.decode()}"
+        for group in await client.xinfo_groups(stream)
+        if group["pending"] or _place(group["last-delivered-id"]) < last
+    ]
 
 
 def _place(entry_id: bytes) -> tuple[int, int]:

@@ -28,7 +28,7 @@ _FAILURES = {
     grpc.StatusCode.INTERNAL,
 }
 _MARGIN_S = 0.02  # kept of the caller's time, to still answer with what this call gave
-# A call that its caller gave less than this may be too late for a destination that is well: it is no sign of its health.
+# A call that got less time than this may be too late for a destination that is well: it is no sign of its health.
 _FAIR_S = 0.25
 
 # AIP-194: only UNAVAILABLE is retried, and every RPC in this mesh may be sent twice. The throttle is the retry budget:
@@ -122,25 +122,29 @@ class Destination(Generic[Stub]):
         """Calls `method` of `stub` in the name of the current call.
 
         The deadline is the smaller of `timeout_s` (or the destination's default) and what the caller has left less
-        20 ms. Raises the MeshError that the destination raised, Unavailable when it cannot be reached, the breaker is
-        open or the bulkhead full, DeadlineExceeded when time ran out.
+        20 ms; waiting for a place in the bulkhead counts. Raises the MeshError that the destination raised, Unavailable
+        when it cannot be reached, the breaker is open or the bulkhead full, DeadlineExceeded when time ran out.
         """
         context = current()
+        clock = asyncio.get_running_loop().time
         limit = self._timeout_s if timeout_s is None else timeout_s
+        end = clock() + limit
         metadata = [(TRACE_KEY, child_traceparent(context.traceparent))]
         if context.viewer_id:
             metadata.append((VIEWER_KEY, str(context.viewer_id)))
         async with self._bulkhead:
-            left = context.remaining()  # now: waiting for a place took time
-            timeout = limit if left is None else min(limit, left - _MARGIN_S)
+            left = context.remaining()
+            timeout = end - clock()
+            if left is not None:
+                timeout = min(timeout, left - _MARGIN_S)
             if timeout <= 0:
                 raise DeadlineExceeded("There was not enough time left.")
             self._breaker.before()
-            started = asyncio.get_running_loop().time()
+            started = clock()
             try:
                 response = await method(request, timeout=timeout, metadata=metadata)
             except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and timeout < min(limit, _FAIR_S):
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and timeout < min(0.9 * limit, _FAIR_S):
                     self._breaker.abandoned()
                 elif error.code() in _FAILURES:
                     self._breaker.failure()
@@ -154,7 +158,7 @@ class Destination(Generic[Stub]):
                 raise
             finally:
                 if self._seconds:
-                    self._seconds.observe(asyncio.get_running_loop().time() - started)
+                    self._seconds.observe(clock() - started)
             self._breaker.success()
             return response
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import time
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 
 VIEWER_KEY = "x-user-id"  # set by the edge from the verified token's subject, and by services towards each other
 TRACE_KEY = "traceparent"  # W3C Trace Context, level 1
+REQUEST_KEY = "x-request-id"  # a UUID, which the edge makes for each request and writes to its access log
 _TRACE = re.compile("[0-9a-f]{32}")
 _TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-REQUEST_KEY = "x-request-id"  # a UUID, which the edge makes for each request and writes to its access log
 
 
 @dataclass(slots=True)
@@ -47,6 +47,16 @@ def current() -> CallContext:
 def enter(context: CallContext) -> None:
     """Makes `context` current for the rest of this task (a gRPC handler's task is its own)."""
     _current.set(context)
+
+
+def shared() -> Context:
+    """Where work runs that calls share: in this call's trace, but in nobody's name, and with no one's deadline.
+
+    Otherwise the one that happened to come first would decide how long the others wait, and in whose name they ask.
+    """
+    context = copy_context()
+    context.run(enter, CallContext(traceparent=current().traceparent))
+    return context
 
 
 def trace_of_request(request_id: str) -> str:

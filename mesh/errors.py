@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import grpc
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 DOMAIN = "rookery"
@@ -94,7 +95,7 @@ class MeshError(Exception):
         return tuple(pairs)
 
     def _status(self, violations: Sequence[Violation]) -> status_pb2.Status:
-        details = [error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN)]
+        details: list[Message] = [error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN)]
         if violations:
             details.append(_bad_request(violations))
         status = status_pb2.Status(code=self.code.value[0], message=self.detail[:512])

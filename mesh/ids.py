@@ -19,6 +19,7 @@ import structlog
 from mesh.errors import Unavailable
 
 EPOCH_MS = 1_704_067_200_000  # 2024-01-01T00:00:00Z: 41 bits last until 2093
+_LAST_MS = (1 << 41) - 1
 WORKERS = 1 << 10
 _SEQUENCE = 1 << 12
 _LEASE_MS = 60_000
@@ -27,8 +28,8 @@ _log = structlog.get_logger(__name__)
 
 
 def id_of_ms(ms: int) -> int:
-    """The smallest id of a Unix time in ms; 0 for times before the epoch."""
-    return max(0, ms - EPOCH_MS) << 22
+    """The smallest id of a Unix time in ms; 0 for times before the epoch, that of the last ms for times after 2093."""
+    return min(max(0, ms - EPOCH_MS), _LAST_MS) << 22
 
 
 def ms_of_id(value: int) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from mesh.cache.records import Records
 from mesh.cache.store import CacheGone
+from mesh.context import shared
 
 Fetch = Callable[[Sequence[int]], Awaitable[Sequence[bytes]]]
 """Asks the owner: one record for each id, empty for an id that nothing has."""
@@ -53,8 +54,8 @@ class Hydrator:
             self._loading |= futures
             for start in range(0, len(mine), _BATCH):
                 batch = mine[start : start + _BATCH]
-                task = asyncio.create_task(self._load(batch, {i: futures[i] for i in batch}))
-                task.add_done_callback(lambda done: done.exception())
+                task = asyncio.create_task(self._load(batch, {i: futures[i] for i in batch}), context=shared())
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
         loaded = dict(
             zip(missing, await asyncio.gather(*(asyncio.shield(self._loading[i]) for i in missing)), strict=True)
         )

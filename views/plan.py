@@ -17,6 +17,7 @@ from mesh.errors import InvalidArgument, Violation
 from views.record import TWEET, USER
 
 _PLANS = 1024  # different choices kept; a client uses a handful
+_MAX_TEXT = 1024  # all names of one kind together have 500
 
 # Members that X names and clients ask for by habit, and that are never there (yet): asking is no error.
 _TWEET_ABSENT = frozenset(
@@ -237,6 +238,12 @@ def _as_posts(name: str) -> str:
 
 
 def _names(text: str) -> frozenset[str]:
+    # Plans are kept by these texts, and a known name may stand in one any number of times.
+    if len(text) > _MAX_TEXT:
+        raise InvalidArgument(
+            "One or more parameters to your request was invalid.",
+            violations=[Violation("", f"a list of fields or expansions has {_MAX_TEXT} characters at most")],
+        )
     return frozenset(name for part in text.split(",") if (name := part.strip()))
 
 

@@ -27,7 +27,7 @@ from google.protobuf.message import Message
 from rookery.api.v2.tweet_pb2 import Tweet, TweetPublicMetrics
 from rookery.api.v2.user_pb2 import User
 
-from mesh.cache.records import is_tombstone
+from mesh.cache.records import VERSION_BYTES
 
 TWEET_PREFIX = "tweet:1:"
 USER_PREFIX = "user:1:"
@@ -115,7 +115,7 @@ def owner_of(record: bytes) -> int:
 
 def is_there(record: bytes | None) -> bool:
     """Whether there is a resource: not unknown, not deleted."""
-    return bool(record) and not is_tombstone(record or b"")
+    return record is not None and len(record) > VERSION_BYTES  # a tombstone has just that; nothing known, none
 
 
 def _only(*names: str) -> Callable[[M], M]:

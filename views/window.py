@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from mesh.errors import InvalidArgument, Violation
 from mesh.ids import id_of_ms
 
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
 _EXCLUDABLE = {"replies", "retweets"}
 
 
@@ -56,7 +58,8 @@ def _ms(parameter: str, text: str) -> int:
         raise _invalid(parameter, "must be a time such as 2026-11-21T01:02:03Z") from None
     if moment.tzinfo is None:
         raise _invalid(parameter, "must name its time zone, such as 2026-11-21T01:02:03Z")
-    return int(moment.timestamp() * 1000)
+    # Whole numbers throughout: a float of today's seconds, times 1000, is a millisecond short now and then.
+    return (moment - _UNIX_EPOCH) // _MS
 
 
 def _invalid(parameter: str, message: str) -> InvalidArgument:

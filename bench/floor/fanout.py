@@ -16,6 +16,7 @@ import sys
 
 from bench.errors import BenchError
 from bench.worker import Message, work
+from views.entry import SIZE, Entry
 
 # KEYS: lists; ARGV: member, and the rank of the highest entry that goes, from the top.
 _SCRIPT = b"""
@@ -26,7 +27,6 @@ for i = 1, #KEYS do
 end
 return #KEYS
 """
-_MEMBER = 24  # bytes, as the lists' own entries have
 _REPLY_S = 10.0
 
 
@@ -70,14 +70,13 @@ async def _main(path: str, prefix: str, limit: int, batch: int) -> None:
             for start in range(1, followers + 1, batch):
                 keys = [f"{prefix}{{{owner}}}".encode() for owner in range(start, min(start + batch, followers + 1))]
                 words = _packed(b"EVALSHA", digest, b"%d" % len(keys), *keys)
-                heads.append(b"*%d\r\n%b$%d\r\n" % (len(keys) + 5, words, _MEMBER))
-        tail = int(command["author"]).to_bytes(8, "big") + bytes(8) + b"\r\n" + last
+                heads.append(b"*%d\r\n%b$%d\r\n" % (len(keys) + 5, words, SIZE))
+        first, author = int(command["tweet"]), int(command["author"])
         written = 0
-        first = int(command["tweet"])
         for tweet in range(first, first + int(command["tweets"])):
-            member = tweet.to_bytes(8, "big") + tail
+            tail = Entry(tweet, author).pack() + b"\r\n" + last
             for head in heads:
-                written += int(client.ask(head + member)[1:])
+                written += int(client.ask(head + tail)[1:])
         return {"written": written}
 
     await work(write)

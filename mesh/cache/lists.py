@@ -17,14 +17,10 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
 
 import redis.asyncio as redis
 
-from mesh.cache.store import CacheStore
-
-if TYPE_CHECKING:
-    from redis.asyncio.client import Pipeline
+from mesh.cache.store import CacheStore, Queue
 
 MARK = b"\x00"
 _TOKEN = b"\xff"
@@ -222,19 +218,19 @@ class NewestLists:
         """Where the list of `owner` is."""
         return f"{self._prefix}{{{owner}}}"
 
-    def queue_slice(self, pipe: Pipeline, owner: int, *, before_id: int, after_id: int, count: int) -> int:
-        """Adds the commands that read a slice to a pipeline; gives how many answers to hand to `read_slice`."""
+    def queue_slice(self, queue: Queue, owner: int, *, before_id: int, after_id: int, count: int) -> int:
+        """Adds the commands that read a slice to a queue; gives how many answers to hand to `read_slice`."""
         key = self.key(owner)
         within = (before(before_id), after(after_id), "BYLEX", "REV", "LIMIT", 0, count + 1)
         if before_id == after_id == 0:
-            pipe.execute_command("ZRANGE", key, *within)
+            queue.execute_command("ZRANGE", key, *within)
             return 1
         # A bounded slice shows neither the token nor how far down the list goes. Something may happen between the
         # commands, so their order matters: a list that had no token before is not being filled, and one that was
         # trimmed goes less far down afterwards.
-        pipe.execute_command("ZRANGE", key, 0, 0, "REV")
-        pipe.execute_command("ZRANGE", key, *within)
-        pipe.execute_command("ZRANGE", key, 0, 0)
+        queue.execute_command("ZRANGE", key, 0, 0, "REV")
+        queue.execute_command("ZRANGE", key, *within)
+        queue.execute_command("ZRANGE", key, 0, 0)
         return 3
 
     @staticmethod

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar, cast
 
 from mesh.cache.store import CacheGone, CacheStore
+from mesh.context import shared
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -18,8 +19,8 @@ V = TypeVar("V")
 class SingleFlight(Generic[K, V]):
     """Callers that want the same thing at the same time share one call.
 
-    The call goes on when the caller that began it goes away, as long as the others wait; each waits no longer than its
-    own deadline.
+    The call goes on when the caller that began it goes away, and is made in nobody's name; each caller waits no longer
+    than its own deadline.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class SingleFlight(Generic[K, V]):
             async def run() -> V:
                 return await load()
 
-            task = asyncio.create_task(run())
+            task = asyncio.create_task(run(), context=shared())
             self._running[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
         return await asyncio.shield(task)

@@ -133,7 +133,7 @@ class Delivery:
                 after = page.next_after
                 if not after:
                     break
-        request = SettleReachRequest(user_id=author_id)
+        request = SettleReachRequest(user_id=author_id, pulled=pulled)
         await self._graph.call(self._graph.stub.SettleReach, request, timeout_s=20.0)
 
     async def _recent(self, author_ids: Sequence[int]) -> list[bytes]:

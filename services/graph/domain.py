@@ -62,9 +62,11 @@ class Line:
         return None
 
 
-def settled(reach: Reach) -> Reach:
-    """Where a crossing ends."""
-    return {Reach.BECOMING_PULLED: Reach.PULLED, Reach.BECOMING_PUSHED: Reach.PUSHED}.get(reach, reach)
+def settled(reach: Reach, *, pulled: bool) -> Reach:
+    """Where the crossing to pulled, or to pushed, ends; what is not on that way stays as it is."""
+    if pulled:
+        return Reach.PULLED if reach is Reach.BECOMING_PULLED else reach
+    return Reach.PUSHED if reach is Reach.BECOMING_PUSHED else reach
 
 
 def check_pair(follower_id: int, followee_id: int) -> None:

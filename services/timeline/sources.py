@@ -7,9 +7,9 @@ read stays the same; only the cost differs.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
-import redis.asyncio as redis
 import structlog
 from rookery.graph.v1.graph_mesh_pb2 import GetFollowingRequest, GetFollowingResponse, MarkActiveRequest
 from rookery.tweet.v1.tweet_mesh_pb2 import ListRecentTweetsRequest
@@ -17,10 +17,10 @@ from rookery.tweet.v1.tweet_mesh_pb2 import ListRecentTweetsRequest
 from mesh.cache.lists import NewestLists, Slice, State
 from mesh.cache.loading import SingleFlight
 from mesh.cache.sets import PRESENT, GuardedSets
-from mesh.cache.store import CacheGone, CacheStore
+from mesh.cache.store import CacheGone, CacheStore, Commands
 from mesh.client import Destination
 from services.timeline.domain import Part, merge
-from views.entry import unpack, unpack_all
+from views.entry import unpack_all
 from views.lists import LIMIT
 
 if TYPE_CHECKING:
@@ -70,19 +70,16 @@ class Sources:
         return merge(parts, count)
 
     async def _skeleton(self, viewer_id: int, before: int, after: int, count: int) -> tuple[Slice, list[int] | None]:
-        async def trip(client: redis.Redis) -> tuple[Slice, list[int] | None]:
-            async with client.pipeline(transaction=False) as pipe:
-                self._home.queue_slice(pipe, viewer_id, before_id=before, after_id=after, count=count)
-                pipe.execute_command("SMEMBERS", GuardedSets.key("pulled", viewer_id))
-                *answers, members = await pipe.execute()
-            pulled = [int(member) for member in members if member != _PRESENT] if members else None
-            return self._home.read_slice(answers, count, after_id=after), pulled
-
-        return await self._cache.run(trip)
+        commands = Commands()
+        self._home.queue_slice(commands, viewer_id, before_id=before, after_id=after, count=count)
+        commands.execute_command("SMEMBERS", GuardedSets.key("pulled", viewer_id))
+        *answers, members = await self._cache.exchange(commands.queued)
+        pulled = [int(member) for member in members if member != _PRESENT] if members else None
+        return self._home.read_slice(answers, count, after_id=after), pulled
 
     async def _home_part(self, viewer_id: int, found: Slice, before: int, after: int, count: int) -> Part:
         if found.state is State.READY:
-            part = Part([unpack(member) for member in found.members], found.exhausted)
+            part = Part(list(unpack_all(b"".join(found.members))), found.exhausted)
             if not found.exhausted or found.complete:
                 return part
             lowest = part.entries[-1].tweet_id if part.entries else before
@@ -113,25 +110,18 @@ class Sources:
         return part
 
     async def _pull(self, author_ids: Sequence[int], before: int, after: int, count: int) -> list[Part]:
-        async def trip(client: redis.Redis) -> list[Slice]:
-            async with client.pipeline(transaction=False) as pipe:
-                sizes = [
-                    self._authors.queue_slice(pipe, author, before_id=before, after_id=after, count=count)
-                    for author in author_ids
-                ]
-                answers = await pipe.execute()
-            slices, at = [], 0
-            for size in sizes:
-                slices.append(self._authors.read_slice(answers[at : at + size], count, after_id=after))
-                at += size
-            return slices
-
-        slices = await self._cache.run(trip)
+        commands = Commands()
+        sizes = [
+            self._authors.queue_slice(commands, author, before_id=before, after_id=after, count=count)
+            for author in author_ids
+        ]
+        answers = iter(await self._cache.exchange(commands.queued))
+        slices = [self._authors.read_slice([*islice(answers, size)], count, after_id=after) for size in sizes]
         parts: list[Part] = []
         unread: list[int] = []
         for author_id, found in zip(author_ids, slices, strict=True):
             if found.state is State.READY and (not found.exhausted or found.complete):
-                parts.append(Part([unpack(member) for member in found.members], found.exhausted))
+                parts.append(Part(list(unpack_all(b"".join(found.members))), found.exhausted))
             else:
                 unread.append(author_id)
                 if found.state is State.MISSING:

@@ -23,7 +23,11 @@ _MAX_DOTS = 32
 _MAX_WORD = 2_048
 _INVALID = re.compile("[\ufffe\ufeff\uffff]")
 _WORD = re.compile(r"\S+")
-_HASHTAG = re.compile(r"(?<![\w&/])[#＃](?![\ufe0f\u20e3])(\w{0,99}[^\W\d_]\w{0,99})")
+# Python's `\w` has no combining marks, without which most words of Hindi or Thai cannot be written, nor the joiners and
+# dots that twitter-text allows within a hashtag.
+_MARKS = "".join(chr(i) for i in range(0x300, 0x1F000) if unicodedata.category(chr(i)).startswith("M"))
+_TAG = rf"\w{_MARKS}\u200c\u200d\ua67e\u05be\u05f3\u05f4\uff5e\u301c\u309b\u309c\u30a0\u30fb\u3003\u0f0b\u0f0c\u00b7"
+_HASHTAG = re.compile(rf"(?<![{_TAG}&/])[#＃](?![\ufe0f\u20e3])([{_TAG}]+)(?![{_TAG}#＃]|://)")
 _CASHTAG = re.compile(r"(?<![\w$])\$([A-Za-z]{1,6}(?:[._][A-Za-z]{1,2})?)(?![\w$])")
 _MENTION = re.compile(r"(?<![A-Za-z0-9_!#$%&*@＠/])[@＠]([A-Za-z0-9_]{1,20})(?![A-Za-z0-9_@＠\u00c0-\u024f]|://)")
 
@@ -99,7 +103,7 @@ def entities(text: str) -> TweetEntities:
         hashtags=[
             TagEntity(start=m.start(), end=m.end(), tag=m.group(1))
             for m in _HASHTAG.finditer(text)
-            if outside(m.span())
+            if any(c.isalpha() or unicodedata.category(c).startswith("M") for c in m.group(1)) and outside(m.span())
         ],
         cashtags=[
             TagEntity(start=m.start(), end=m.end(), tag=m.group(1))

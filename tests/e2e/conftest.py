@@ -9,7 +9,6 @@ import aiohttp
 import httpx
 import pytest
 import pytest_asyncio
-import redis.asyncio as redis
 import requests
 import tweepy
 from tweepy.asynchronous import AsyncClient
@@ -17,6 +16,7 @@ from tweepy.asynchronous import AsyncClient
 from cli.settle import settle
 from cli.state import running_state
 from cli.stores import Stores, open_stores
+from mesh.cache.store import CacheStore
 from tests.e2e.harness import Account, register
 from tests.e2e.tweepy_clients import HOST, Maker, ToEdge, Tweepy
 
@@ -39,10 +39,11 @@ async def stores(mesh: Mesh) -> AsyncIterator[Stores]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def cache(stores: Stores) -> AsyncIterator[redis.Redis]:
+async def cache(stores: Stores) -> AsyncIterator[CacheStore]:
     """The shared mesh's cache store."""
-    async with redis.Redis.from_url(stores.cache_url, protocol=2) as client:
-        yield client
+    store = CacheStore(stores.cache_url)
+    yield store
+    await store.close()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import httpx
-import redis.asyncio as redis
 
+from mesh.cache.store import CacheStore
 from views.entry import SIZE, unpack
+from views.lists import home_lists
 
 T = TypeVar("T")
 _POLL_S = 0.02
@@ -139,9 +140,9 @@ async def register_many(edge: httpx.AsyncClient, count: int) -> list[Account]:
     return list(await asyncio.gather(*(register(edge) for _ in range(count))))
 
 
-async def home_members(cache: redis.Redis, viewer: int) -> dict[int, bytes]:
+async def home_members(cache: CacheStore, viewer: int) -> dict[int, bytes]:
     """What a home list in the cache store holds: entries by tweet."""
-    members = cast("list[bytes]", await cache.zrange(f"home:1:{{{viewer}}}", 0, -1))
+    members = cast("list[bytes]", await cache.client.zrange(home_lists(cache).key(viewer), 0, -1))
     return {unpack(member).tweet_id: member for member in members if len(member) == SIZE}
 
 

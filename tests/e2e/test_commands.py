@@ -6,25 +6,67 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+import pytest_asyncio
 import redis.asyncio as redis
 
 from cli.profile import PROJECT
 from cli.samples import username
-from cli.stores import Stores
+from cli.settle import settle
+from cli.state import running_state
+from cli.stores import Stores, open_stores
+from cli.supervisor import Mesh, running_mesh
+from mesh.cache.store import CacheStore
 from mesh.db.sql import Tx
+from tests.conftest import CELEBRITY_FOLLOWERS
 from tests.e2e.harness import Account, home_members, register_many
-
-if TYPE_CHECKING:
-    from cli.supervisor import Mesh
+from views.lists import home_lists
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 Settled = Callable[[], Awaitable[None]]
+
+
+# A mesh of this module's own: it is tampered with, and every check reads the timelines of all its people.
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def mesh() -> AsyncIterator[Mesh]:
+    """As the shared one."""
+    with tempfile.TemporaryDirectory(prefix="mesh-", dir="/tmp") as folder:
+        settings = {"ROOKERY_CELEBRITY_FOLLOWERS": str(CELEBRITY_FOLLOWERS)}
+        async with running_mesh(Path(folder), env=settings) as running:
+            yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def edge(mesh: Mesh) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of its edge."""
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=20, trust_env=False) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def stores(mesh: Mesh) -> AsyncIterator[Stores]:
+    """Its stores."""
+    async with open_stores(running_state(mesh.data), {}) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def cache(stores: Stores) -> AsyncIterator[CacheStore]:
+    """Its cache store."""
+    store = CacheStore(stores.cache_url)
+    yield store
+    await store.close()
+
+
+@pytest.fixture(scope="module")
+def settled(stores: Stores) -> Settled:
+    """Waits until everything written to it has reached lists, counts and read models."""
+    return lambda: settle(stores, 15.0)
 
 
 async def _rookery(*arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
@@ -122,19 +164,19 @@ async def test_check_finds_nothing_wrong_with_lists_cold_and_warm(mesh: Mesh, ed
 
 
 async def test_check_finds_a_tweet_that_is_missing_from_a_list(
-    mesh: Mesh, alice: Account, bob: Account, cache: redis.Redis, settled: Settled
+    mesh: Mesh, alice: Account, bob: Account, cache: CacheStore, settled: Settled
 ) -> None:
     await alice.follow(bob)
     await alice.home()
     tweets = await bob.tweets(3)
     await settled()
-    key = f"home:1:{{{alice.id}}}"
+    key = home_lists(cache).key(alice.id)
     member = (await home_members(cache, alice.id))[tweets[1]]
-    await cache.zrem(key, member)
+    await cache.client.zrem(key, member)
     try:
         status, output = await _check(mesh)
     finally:
-        await cache.zadd(key, {member: 0})
+        await cache.client.zadd(key, {member: 0})
     assert status == 1
     assert f"{alice.username} ({alice.id}): 1 missing ({tweets[1]})" in output
     assert (await _check(mesh))[0] == 0

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-import redis.asyncio as redis
 
+from cli.check import check_timelines
+from cli.state import running_state
 from cli.stores import Stores
+from mesh.cache.store import CacheStore
 from mesh.db.sql import Tx
 from mesh.ids import rfc3339_of_id
 from tests.conftest import CELEBRITY_FOLLOWERS
 from tests.e2e.harness import Account, eventually, home_members, register, register_many
+
+if TYPE_CHECKING:
+    from cli.supervisor import Mesh
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 Settled = Callable[[], Awaitable[None]]
@@ -79,7 +85,7 @@ async def test_follow_and_unfollow_in_a_burst_end_at_the_truth(alice: Account, b
 
 
 async def test_a_deleted_tweet_is_gone_everywhere_with_the_next_read(
-    alice: Account, bob: Account, cache: redis.Redis, settled: Settled
+    alice: Account, bob: Account, cache: CacheStore, settled: Settled
 ) -> None:
     await alice.follow(bob)
     await alice.home()
@@ -170,31 +176,56 @@ async def test_a_timeline_ends_after_800_tweets(alice: Account, bob: Account, se
     assert await alice.home() == tweets[40:]  # what the list has lost is read from the database
 
 
+@pytest.mark.parametrize("warm", [False, True])
 async def test_replies_show_to_those_who_follow_both(
-    edge: httpx.AsyncClient, alice: Account, bob: Account, stores: Stores, settled: Settled
+    edge: httpx.AsyncClient, alice: Account, bob: Account, settled: Settled, warm: bool
 ) -> None:
-    """No request makes a reply yet, so these are rows turned into replies: lists that are not there yet read them."""
     carol, both, one = await register_many(edge, 3)
-    to_carol, to_self, plain = await bob.tweet("to carol"), await bob.tweet("to myself"), await bob.tweet("plain")
-    await settled()
-
-    async def make_replies(tx: Tx) -> None:
-        statement = "UPDATE tweets SET in_reply_to_user_id = :whom, version = version + 1 WHERE id = :id"
-        await tx.execute(statement, [{"id": to_carol, "whom": carol.id}, {"id": to_self, "whom": bob.id}])
-
-    await stores.tweets.write(make_replies)
     for viewer in (both, one, carol):
         await viewer.follow(bob)
+        if warm:
+            assert await viewer.home() == []
     await both.follow(carol)
-    assert await both.home() == [plain, to_self, to_carol]
-    assert await one.home() == [plain, to_self]
-    assert await carol.home() == [plain, to_self, to_carol]
-    assert await both.home(exclude="replies") == [plain]
+    root = await carol.tweet("a question")
+    to_carol = await bob.tweet("to carol", reply={"in_reply_to_tweet_id": str(root)})
+    plain = await bob.tweet("plain")
+    to_self = await bob.tweet("to myself", reply={"in_reply_to_tweet_id": str(plain)})
+    await settled()
+    assert await both.home() == [to_self, plain, to_carol, root]
+    assert await one.home() == [to_self, plain]
+    assert await carol.home() == [to_self, plain, to_carol, root]
+    assert await both.home(exclude="replies") == [plain, root]
     assert await alice.home() == []
+    await one.follow(carol)  # today's facts count, not those of the time of writing
+    await both.unfollow(carol)
+    await settled()
+    assert await one.home() == [to_self, plain, to_carol, root]
+    assert await both.home() == [to_self, plain]
+
+
+@pytest.mark.parametrize("warm", [False, True])
+async def test_a_retweet_brings_a_tweet_and_goes_with_it(
+    edge: httpx.AsyncClient, alice: Account, bob: Account, settled: Settled, warm: bool
+) -> None:
+    carol = await register(edge)
+    await alice.follow(bob)
+    if warm:
+        assert await alice.home() == []
+    original = await carol.tweet("worth repeating")
+    answer = await bob.request("POST", f"/2/users/{bob.id}/retweets", json={"tweet_id": str(original)})
+    retweet = int(answer.json()["data"]["rest_id"])
+    await settled()
+    assert await alice.home() == [retweet]
+    assert await bob.home() == [retweet]
+    assert await alice.home(exclude="retweets") == []
+    await carol.delete(original)
+    assert await alice.home() == []
+    await settled()
+    assert await alice.home() == await bob.home() == []
 
 
 async def test_a_celebritys_tweet_writes_no_followers_list_and_shows_all_the_same(
-    edge: httpx.AsyncClient, alice: Account, bob: Account, cache: redis.Redis, stores: Stores, settled: Settled
+    edge: httpx.AsyncClient, alice: Account, bob: Account, cache: CacheStore, stores: Stores, settled: Settled
 ) -> None:
     crowd = await register_many(edge, CELEBRITY_FOLLOWERS - 1)
     await alice.follow(bob)
@@ -215,7 +246,7 @@ async def test_a_celebritys_tweet_writes_no_followers_list_and_shows_all_the_sam
 
 
 async def test_crossing_the_line_up_and_down_loses_and_repeats_nothing(
-    edge: httpx.AsyncClient, alice: Account, bob: Account, cache: redis.Redis, stores: Stores, settled: Settled
+    edge: httpx.AsyncClient, alice: Account, bob: Account, cache: CacheStore, stores: Stores, settled: Settled
 ) -> None:
     crowd = await register_many(edge, CELEBRITY_FOLLOWERS + 2)
     for one in (alice, *crowd[: CELEBRITY_FOLLOWERS - 2]):
@@ -287,7 +318,13 @@ async def test_counts_converge(edge: httpx.AsyncClient, alice: Account, bob: Acc
     await look()
 
 
-async def _listed(cache: redis.Redis, viewer: Account) -> set[int]:
+async def test_after_all_of_this_every_timeline_equals_the_tables(mesh: Mesh) -> None:
+    """Whatever the tests before left behind, those of other modules too."""
+    outcome = await check_timelines(running_state(mesh.data), sample=300)
+    assert not outcome.differences, outcome.differences[:3]
+
+
+async def _listed(cache: CacheStore, viewer: Account) -> set[int]:
     return set(await home_members(cache, viewer.id))
 
 

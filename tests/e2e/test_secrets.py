@@ -6,9 +6,11 @@ import asyncio
 
 import httpx
 import pytest
-import redis.asyncio as redis
 
+from mesh.cache.store import CacheStore
 from tests.e2e.harness import Account, assert_problem, register
+from views.lists import home_lists
+from views.record import TWEET_PREFIX
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 _VARYING = {"date", "x-request-id"}
@@ -38,17 +40,19 @@ async def test_a_deleted_tweet_looks_as_one_that_never_was(alice: Account, bob: 
         assert answers[0] == answers[1], path
 
 
-async def test_a_deleted_tweet_comes_back_from_no_cache(alice: Account, bob: Account, cache: redis.Redis) -> None:
+async def test_a_deleted_tweet_comes_back_from_no_cache(alice: Account, bob: Account, cache: CacheStore) -> None:
     await alice.follow(bob)
     await alice.home()
     kept, doomed = await bob.tweet("kept"), await bob.tweet("doomed")
     await alice.home_is([doomed, kept])
+    record = f"{TWEET_PREFIX}{doomed}"
+    assert await cache.client.exists(record, home_lists(cache).key(alice.id)) == 2
     stop = asyncio.Event()
 
     async def reader() -> None:
         """Loads the record again and again, as slow readers of an old state would, while it is deleted."""
         while not stop.is_set():
-            await cache.delete(f"tweet:1:{doomed}")
+            await cache.client.delete(record)
             await alice.get(f"/2/tweets/{doomed}")
 
     readers = [asyncio.create_task(reader()) for _ in range(4)]
@@ -57,10 +61,10 @@ async def test_a_deleted_tweet_comes_back_from_no_cache(alice: Account, bob: Acc
     stop.set()
     await asyncio.gather(*readers)
     assert "data" not in await alice.get(f"/2/tweets/{doomed}")
-    await cache.delete(f"tweet:1:{doomed}")
+    await cache.client.delete(record)
     assert "data" not in await alice.get(f"/2/tweets/{doomed}")
     assert await alice.home() == [kept]
-    await cache.delete(f"home:1:{{{alice.id}}}")
+    await cache.client.delete(home_lists(cache).key(alice.id))
     assert await alice.home() == [kept]
 
 

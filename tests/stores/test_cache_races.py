@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from mesh.cache.lists import MARK, NewestLists, Slice, State
 from mesh.cache.sets import PRESENT, GuardedSets
-from mesh.cache.store import CacheStore
+from mesh.cache.store import CacheGone, CacheStore
 from tests.stores.conftest import Valkey
 
 LIMIT = 5
@@ -312,3 +313,28 @@ async def test_a_loader_after_the_change_fills_the_sets(store: CacheStore) -> No
     await sets.drop([1])
     assert await sets.fill(1, await sets.generation(1), {name: [2, 3]})
     assert await store.client.smembers(sets.key(name, 1)) == {PRESENT.encode(), b"2", b"3"}
+
+
+async def test_a_defect_in_a_trip_does_not_keep_the_breaker_open(tmp_path: Path, valkey: Valkey) -> None:
+    """The trip that the open breaker lets through fails for a reason of its own: the next one must be let through."""
+    store = CacheStore(f"unix://{tmp_path}/nobody")
+    with pytest.raises(CacheGone):
+        for _ in range(6):
+            try:
+                await store.run(lambda client: client.get("x"))
+            except CacheGone:
+                if not store._breaker.closed:
+                    raise
+    store._breaker._open_until = 0.0
+
+    async def broken(client: object) -> None:
+        raise TypeError("a defect")
+
+    with pytest.raises(TypeError):
+        await store.run(broken)
+
+    async def well(client: object) -> str:
+        return "fine"
+
+    assert await store.run(well) == "fine"
+    await store.close()

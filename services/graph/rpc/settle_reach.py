@@ -23,5 +23,5 @@ class SettleReach:
         while page := await self._store.follower_ids(request.user_id, after=after, limit=_PAGE):
             await self._readmodel.drop(page)
             after = page[-1]
-        await self._store.settle(request.user_id)
+        await self._store.settle(request.user_id, pulled=request.pulled)
         return SettleReachResponse()

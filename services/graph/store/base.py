@@ -85,6 +85,9 @@ class GraphStore(Protocol):
         """Notes that a person reads."""
         ...
 
-    async def settle(self, user_id: int) -> None:
-        """Ends the crossing of an author's reach, and begins the next if the audience calls for it already."""
+    async def settle(self, user_id: int, *, pulled: bool) -> None:
+        """Ends an author's crossing to pulled, or to pushed, and begins the next if the audience calls for it already.
+
+        Changes nothing when that crossing is not under way: it ended before, or the author went back.
+        """
         ...

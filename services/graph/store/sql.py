@@ -200,7 +200,7 @@ class SqlGraphStore:
 
         await self._db.write(unit)
 
-    async def settle(self, user_id: int) -> None:
+    async def settle(self, user_id: int, *, pulled: bool) -> None:
         """See GraphStore."""
 
         async def unit(tx: Tx) -> None:
@@ -209,7 +209,9 @@ class SqlGraphStore:
             ).first()
             if row is None:
                 return
-            reach = settled(Reach(row.reach))
+            reach = settled(Reach(row.reach), pulled=pulled)
+            if reach == row.reach:
+                return
             await self._cross(tx, user_id, self._line.crossed(reach, row.followers_count) or reach)
 
         await self._db.write(unit)

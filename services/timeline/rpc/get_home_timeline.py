@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-import redis.asyncio as redis
 from rookery.api.v2.envelope_pb2 import Meta
 from rookery.timeline.v1.timeline_service_pb2 import GetHomeTimelineRequest
 
@@ -135,17 +134,11 @@ class GetHomeTimeline:
         if with_authors:
             user_ids = list(dict.fromkeys(e.author_id for e in entries if e.author_id not in authors))
         keys = [tweets.records.key(i) for i in tweet_ids] + [users.records.key(i) for i in user_ids]
-
-        async def trip(client: redis.Redis) -> tuple[list[int], list[bytes | None]]:
-            async with client.pipeline(transaction=False) as pipe:
-                pipe.execute_command("SMISMEMBER", GuardedSets.key("following", viewer), PRESENT, *people)
-                pipe.execute_command("MGET", *keys)
-                member, found = await pipe.execute()
-            return member, found
-
         followed: Collection[int] | None = None
         try:
-            member, found = await self._cache.run(trip)
+            member, found = await self._cache.exchange(
+                [("SMISMEMBER", GuardedSets.key("following", viewer), PRESENT, *people), ("MGET", *keys)]
+            )
             if member[0]:
                 followed = {i for i, is_member in zip(people, member[1:], strict=True) if is_member}
         except CacheGone:

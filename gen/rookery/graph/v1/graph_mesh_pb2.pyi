@@ -194,21 +194,25 @@ Global___GetFollowingResponse: _TypeAlias = GetFollowingResponse  # noqa: Y015
 
 @_typing.final
 class SettleReachRequest(_message.Message):
-    """SettleReachRequest names one author."""
+    """SettleReachRequest names one author's crossing."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
+    PULLED_FIELD_NUMBER: _builtins.int
     user_id: _builtins.int
     """The author."""
+    pulled: _builtins.bool
+    """Where to, as the event said. A crossing the other way is left alone."""
     def __init__(
         self,
         *,
         user_id: _builtins.int = ...,
+        pulled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pulled", b"pulled", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
