@@ -29,7 +29,7 @@ from rookery.tweet.v1.tweet_service_pb2_grpc import TweetServiceStub
 from bench.cpu import cpu_us, spent
 from bench.errors import BenchError
 from bench.figures import Outcome, Ratio, Spread
-from bench.worker import worker
+from bench.worker import Worker, worker
 from cli.probe import socket_path
 from cli.samples import tweet_text
 from cli.state import running_state
@@ -155,13 +155,23 @@ async def _measure(
             worker("bench.lists", url) as writer,
         ):
 
-            async def by_floor() -> None:
-                await floor.ask(_STEP_S, tweet=next_tweet(), **sizes)
-
-            async def by_lists() -> None:
-                answer = await writer.ask(_STEP_S, tweet=next_tweet(), **sizes)
+            async def by_worker(process: Worker) -> None:
+                first = next_tweet()
+                answer = await process.ask(_STEP_S, tweet=first, **sizes)
                 if answer["written"] != options.followers * options.tweets:
                     raise BenchError(f"only {answer['written']} entries were written")
+                newest = Entry(first + options.tweets - 1, _AUTHOR).pack()
+                for key in (keys[0], keys[-1]):
+                    top, size = await store.zrange(key, 0, 0, desc=True), await store.zcard(key)
+                    # With MARK where the list is not full.
+                    if top != [newest] or size != min(entries + 1 + options.tweets, LIMIT):
+                        raise BenchError(f"a list has {size} entries, and {top!r} on top")
+
+            async def by_floor() -> None:
+                await by_worker(floor)
+
+            async def by_lists() -> None:
+                await by_worker(writer)
 
             async def by_mesh() -> None:
                 await _post(tweet, store, keys[-1], options.tweets)

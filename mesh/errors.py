@@ -58,7 +58,7 @@ class MeshError(Exception):
             self.reason = reason
 
     def problem(self) -> str:
-        """The problem document as ASCII JSON, at most 4 KiB: violations are left out from the end, then the detail is cut."""
+        """The problem document as ASCII JSON, at most 4 KiB: violations are left out, then the detail is cut."""
         violations = list(self.violations)
         detail = self.detail[:512]
         while True:

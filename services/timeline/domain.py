@@ -72,16 +72,16 @@ def people_of(entries: Iterable[Entry], viewer_id: int) -> list[int]:
 def shows(entry: Entry, viewer_id: int, followed: Collection[int], exclude: Collection[str]) -> bool:
     """Whether an entry belongs into the viewer's home timeline, by what holds now.
 
-    It is by the viewer or somebody they follow; and a reply shows only to those who follow the person replied to as
+    One's own always does. Of somebody they follow, a reply shows only to those who follow the person replied to as
     well, unless that is the viewer, or its own author.
     """
     author, answered = entry.author_id, entry.in_reply_to_user_id
     if entry.retweeted_id and "retweets" in exclude:
         return False
-    if author != viewer_id and author not in followed:
+    if answered and "replies" in exclude:
         return False
-    if answered:
-        if "replies" in exclude:
-            return False
-        return answered in (viewer_id, author) or answered in followed
-    return True
+    if author == viewer_id:
+        return True
+    if author not in followed:
+        return False
+    return not answered or answered in (viewer_id, author) or answered in followed

@@ -19,6 +19,7 @@ from mesh.cache.loading import SingleFlight
 from mesh.cache.sets import PRESENT, GuardedSets
 from mesh.cache.store import CacheGone, CacheStore, Commands
 from mesh.client import Destination
+from mesh.errors import MeshError
 from services.timeline.domain import Part, merge
 from views.entry import unpack_all
 from views.lists import LIMIT
@@ -80,16 +81,18 @@ class Sources:
     async def _home_part(self, viewer_id: int, found: Slice, before: int, after: int, count: int) -> Part:
         if found.state is State.READY:
             part = Part(list(unpack_all(b"".join(found.members))), found.exhausted)
-            if not found.exhausted or found.complete:
-                return part
-            lowest = part.entries[-1].tweet_id if part.entries else before
-            below = await self._everything(viewer_id, lowest, after, count - len(part.entries) or 1)
-            return merge([part, below], count)
-        if found.state is State.MISSING:
-            whole = await self._filling.do(("home", viewer_id), lambda: self._fill_home(viewer_id))
-            if whole is not None:
-                return _between(whole, before, after, count)
-        return await self._everything(viewer_id, before, after, count)
+            complete = found.complete
+        elif found.state is State.MISSING and (
+            filled := await self._filling.do(("home", viewer_id), lambda: self._fill_home(viewer_id))
+        ):
+            part, complete = _between(filled, before, after, count)
+        else:
+            return await self._everything(viewer_id, before, after, count)
+        if not part.exhausted or complete:
+            return part
+        lowest = part.entries[-1].tweet_id if part.entries else before
+        below = await self._everything(viewer_id, lowest, after, count - len(part.entries) or 1)
+        return merge([part, below], count)
 
     async def _fill_home(self, viewer_id: int) -> Part | None:
         """Fills a missing home list. None when another does already.
@@ -100,11 +103,15 @@ class Sources:
         token = await self._home.begin(viewer_id)
         if token is None:
             return None
-        await self._graph.call(self._graph.stub.MarkActive, MarkActiveRequest(user_id=viewer_id))
-        following = await self.following(viewer_id)
-        unpushed = set(following.unpushed_ids)
-        authors = [viewer_id, *(i for i in following.followee_ids if i not in unpushed)]
-        part = await self._recent(authors, 0, 0, LIMIT)
+        try:
+            await self._graph.call(self._graph.stub.MarkActive, MarkActiveRequest(user_id=viewer_id))
+            following = await self.following(viewer_id)
+            unpushed = set(following.unpushed_ids)
+            authors = [viewer_id, *(i for i in following.followee_ids if i not in unpushed)]
+            part = await self._recent(authors, 0, 0, LIMIT)
+        except MeshError:
+            await self._home.drop(viewer_id)  # or it would be in the making until it goes away by itself
+            raise
         members = [entry.pack() for entry in part.entries]
         await self._home.finish(viewer_id, token, members, complete=part.exhausted)
         return part
@@ -134,7 +141,11 @@ class Sources:
         token = await self._authors.begin(author_id)
         if token is None:
             return None
-        part = await self._recent([author_id], 0, 0, LIMIT)
+        try:
+            part = await self._recent([author_id], 0, 0, LIMIT)
+        except MeshError:
+            await self._authors.drop(author_id)
+            raise
         members = [entry.pack() for entry in part.entries]
         await self._authors.finish(author_id, token, members, complete=part.exhausted)
         return part
@@ -151,7 +162,8 @@ class Sources:
         return Part(entries, len(entries) < count)
 
 
-def _between(part: Part, before: int, after: int, count: int) -> Part:
-    """The newest `count` entries of a whole list between two ids."""
+def _between(part: Part, before: int, after: int, count: int) -> tuple[Part, bool]:
+    """The newest `count` entries of a list between two ids, and whether the database has no more of them either."""
     within = [e for e in part.entries if (not before or e.tweet_id < before) and e.tweet_id > after]
-    return Part(within[:count], len(within) <= count)
+    complete = part.exhausted or part.entries[-1].tweet_id <= after
+    return Part(within[:count], len(within) <= count), complete

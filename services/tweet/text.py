@@ -23,6 +23,7 @@ _MAX_DOTS = 32
 _MAX_WORD = 2_048
 _INVALID = re.compile("[\ufffe\ufeff\uffff]")
 _WORD = re.compile(r"\S+")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 # Python's `\w` has no combining marks, without which most words of Hindi or Thai cannot be written, nor the joiners and
 # dots that twitter-text allows within a hashtag.
 _MARKS = "".join(chr(i) for i in range(0x300, 0x1F000) if unicodedata.category(chr(i)).startswith("M"))
@@ -83,8 +84,9 @@ def problem_of(text: str) -> str | None:
         return "must not be empty"
     if _INVALID.search(text) or "\x00" in text:
         return "has characters that no text may have"
-    # Each word weighs 1 and each gap 1 at least: what is far too long is not looked into.
-    if len(_WORD.findall(text)) > MAX_WEIGHT:
+    # A word weighs what its ASCII characters do, or is a URL; each gap weighs 1: what is far too long is not looked
+    # into, for looking for URLs is what takes time.
+    if sum(1 + min(_URL_WEIGHT, len(_NOT_ASCII.sub("", word))) for word in _WORD.findall(text)) - 1 > MAX_WEIGHT:
         return f"must weigh {MAX_WEIGHT} characters at most"
     weighs = weight(text)
     if weighs > MAX_WEIGHT:

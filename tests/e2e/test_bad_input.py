@@ -152,12 +152,12 @@ CASES: Sequence[Case] = (
     _tweeting("a word for a flag", "", text="x", possibly_sensitive="maybe"),
     _tweeting("a word for an id", "", text="x", user_id="me"),
     _tweeting("as somebody else", "", 403, text="x", user_id="{other}"),
-    _tweeting(
-        "a reply, which is not carried out yet", "reply", 501, text="x", reply={"in_reply_to_tweet_id": "{theirs}"}
-    ),
-    _tweeting("a quote, which is not carried out yet", "quote_tweet_id", 501, text="x", quote_tweet_id="{theirs}"),
     _tweeting("media, which are not carried out yet", "media", 501, text="x", media={"media_ids": ["1"]}),
     _tweeting("a poll, which is not carried out yet", "poll", 501, text="x", poll={"options": ["a", "b"]}),
+    _tweeting("a reply to nothing", "not visible", 403, text="x", reply={"in_reply_to_tweet_id": "1"}),
+    _tweeting("a reply to a negative id", "in_reply_to_tweet_id", text="x", reply={"in_reply_to_tweet_id": "-1"}),
+    _tweeting("a reply to a word", "", text="x", reply={"in_reply_to_tweet_id": "theirs"}),
+    _tweeting("a quote of nothing", "not visible", 403, text="x", quote_tweet_id="1"),
     Case("plain tweet: as somebody else", "POST", "/tweets", 403, {"content": "x", "user_id": "{other}"}),
     Case("plain tweet: empty", "POST", "/tweets", 400, {"content": "", "user_id": "{me}"}, about="text"),
     Case("tweet: broken JSON", "POST", "/2/tweets", 400, body=b'{"text": "x"'),

@@ -62,6 +62,10 @@ async def test_a_reply_shows_to_those_who_follow_both(edge: httpx.AsyncClient, a
     await one.home_is([alone, answer, root])
     assert await both.home(exclude="replies") == [root]
     assert await one.pages(f"/2/users/{bob.id}/tweets", exclude="replies") == []
+    mine = await one.tweet(
+        "to a stranger", reply={"in_reply_to_tweet_id": str(await (await register(edge)).tweet("hi"))}
+    )
+    await one.home_is([mine, alone, answer, root])  # one's own are there, whomever they answer
 
 
 @pytest.mark.parametrize("setting", ["mentionedUsers", "following"])

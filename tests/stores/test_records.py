@@ -56,6 +56,17 @@ async def test_records_are_read_in_the_order_asked_with_none_for_the_absent(reco
         (TOMBSTONE, record(5, b"late"), TOMBSTONE),
         (TOMBSTONE, record(2**53 - 2, b"late"), TOMBSTONE),
     ],
+    ids=[
+        "older",
+        "newer",
+        "same",
+        "newer by a carry",
+        "newer and large",
+        "older and large",
+        "deleted",
+        "late after a deletion",
+        "late with the highest number",
+    ],
 )
 async def test_only_what_is_newer_is_written(records: Records, first: bytes, second: bytes, stays: bytes) -> None:
     await records.put({1: first})

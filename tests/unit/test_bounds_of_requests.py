@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -12,7 +13,7 @@ from rookery.api.v2.envelope_pb2 import Fields
 from mesh.cache.lists import after, before
 from mesh.errors import InvalidArgument
 from mesh.ids import EPOCH_MS, id_of_ms, ms_of_id, rfc3339_of_id
-from views.plan import tweets_plan, users_plan
+from views.plan import Plan, Selecting, tweets_plan, users_plan
 from views.window import window_of
 
 LAST_ID = 2**63 - 1
@@ -72,14 +73,19 @@ def test_ids_of_times_rise_to_the_last_and_stay_there() -> None:
     assert id_of_ms(last_ms - 1) < id_of_ms(last_ms) == id_of_ms(last_ms + 1) == id_of_ms(10**18) <= LAST_ID
 
 
+def selecting(member: str, text: str) -> Selection:
+    selection = Selection()
+    setattr(selection, member, Fields(fields=text))
+    return selection
+
+
 @pytest.mark.parametrize("plan", [tweets_plan, users_plan])
 @pytest.mark.parametrize("member", ["tweet", "post", "user"])
-def test_a_list_of_names_has_an_end(plan: object, member: str) -> None:
+def test_a_list_of_names_has_an_end(plan: Callable[[Selecting], Plan], member: str) -> None:
     """Plans are kept by these texts; each name in this one is known."""
-    assert callable(plan)
     with pytest.raises(InvalidArgument):
-        plan(Selection(**{member: Fields(fields="id," * 100_000)}))
-    assert plan(Selection(**{member: Fields(fields="id," * 100)}))
+        plan(selecting(member, "id," * 100_000))
+    assert plan(selecting(member, "id," * 100))
 
 
 def test_a_list_of_expansions_has_an_end() -> None:

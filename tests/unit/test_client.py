@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import cast
 
-import grpc
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 from prometheus_client import CollectorRegistry
@@ -72,9 +71,7 @@ async def destination(toy: Toy) -> AsyncIterator[Destination[ToyStub]]:
 
 
 async def ask(destination: Destination[ToyStub], value: str = "", *, timeout_s: float | None = None) -> str:
-    answer = await destination.call(
-        destination.stub.method("Answer"), StringValue(value=value), timeout_s=timeout_s
-    )
+    answer = await destination.call(destination.stub.method("Answer"), StringValue(value=value), timeout_s=timeout_s)
     return answer.value
 
 
@@ -238,7 +235,9 @@ async def test_when_most_fail_nobody_tries_again(destination: Destination[ToyStu
 # --- breaker
 
 
-async def test_a_destination_that_fails_is_not_asked_for_a_while_and_then_by_one(neighbour: Neighbour, toy: Toy) -> None:
+async def test_a_destination_that_fails_is_not_asked_for_a_while_and_then_by_one(
+    neighbour: Neighbour, toy: Toy
+) -> None:
     destination = Destination("neighbour", toy.target, ToyStub)
     for _ in range(10):
         await fails(destination, "Internal", Internal)

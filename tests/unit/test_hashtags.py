@@ -50,7 +50,6 @@ def test_a_word_is_a_hashtag_whole(word: str) -> None:
         "#2026_",
         "#",
         "# x",
-        "##x",
         "#a#b",
         "a#b",
         "日本#b",

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -34,6 +35,7 @@ from tests.unit.toys import SERVICE, Toy, ToyStub, toy_server
 
 ROOT = Path(__file__).parents[2]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+Raw = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -196,7 +198,7 @@ async def test_a_valid_request_reaches_the_handler(toy: Toy) -> None:
 
 
 async def test_bytes_that_are_no_request_never_reach_a_handler(toy: Toy) -> None:
-    call = toy.channel.unary_unary(f"/{SERVICE}/Echo")
+    call: Raw = toy.channel.unary_unary(f"/{SERVICE}/Echo")
     error = await failure(call(b"\xff\xff\xff", timeout=5))
     assert error.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INVALID_ARGUMENT)
     assert await toy.call("Echo", StringValue(value="still here")) == "still here"
@@ -213,12 +215,24 @@ async def test_the_viewer_is_who_the_header_says(toy: Toy) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [["1", "2"], ["1", "1"], ["0"], ["-1"], ["+1"], [""], ["1,2"], ["1 "], ["1.0"], ["0x1"], ["1_0"], ["abc"]]
-    + [[str(2**63)], ["9" * 5_000]],
+    [
+        ["1", "2"],
+        ["1", "1"],
+        ["0"],
+        ["-1"],
+        ["+1"],
+        [""],
+        ["1,2"],
+        ["1 "],
+        ["1.0"],
+        ["0x1"],
+        ["1_0"],
+        ["abc"],
+        [str(2**63)],
+        ["9" * 5_000],
+    ],
 )
-async def test_an_identity_that_cannot_be_read_is_nobody_even_where_nobody_may_ask(
-    toy: Toy, values: list[str]
-) -> None:
+async def test_an_identity_that_cannot_be_read_is_nobody_even_where_nobody_may_ask(toy: Toy, values: list[str]) -> None:
     error = await failure(toy.call("Echo", metadata=[("x-user-id", value) for value in values]))
     assert error.code() is grpc.StatusCode.UNAUTHENTICATED
 
@@ -261,7 +275,7 @@ async def test_a_request_id_that_is_no_uuid_makes_no_trace(toy: Toy, request_id:
 
 
 async def test_bytes_go_out_as_the_handler_gave_them(toy: Toy) -> None:
-    call = toy.channel.unary_unary(f"/{SERVICE}/Raw")
+    call: Raw = toy.channel.unary_unary(f"/{SERVICE}/Raw")
     assert await call(b"", timeout=5) == b"\xff\xfe not a message"
 
 
@@ -372,7 +386,8 @@ async def test_the_least_important_are_refused_first() -> None:
 
         async def refused(name: str) -> bool:
             error = await failure(toy.call(name))
-            return error.code() is grpc.StatusCode.UNAVAILABLE and b"OVERLOADED" in bytes(trailing(error)[DETAILS_KEY])
+            packed = trailing(error)[DETAILS_KEY]
+            return error.code() is grpc.StatusCode.UNAVAILABLE and isinstance(packed, bytes) and b"OVERLOADED" in packed
 
         await fill("Background", 6)  # 60 % of 10
         assert await refused("Background")
@@ -395,7 +410,7 @@ async def test_the_least_important_are_refused_first() -> None:
 
 
 async def test_health_says_alive_and_ready_for_the_whole_and_each_service(toy: Toy) -> None:
-    stub = health_pb2_grpc.HealthStub(toy.channel)
+    stub: Any = health_pb2_grpc.HealthStub(toy.channel)  # its types know no aio
     for name in ("", SERVICE, "liveness"):
         answer = await stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
         assert answer.status == _SERVING
@@ -404,7 +419,8 @@ async def test_health_says_alive_and_ready_for_the_whole_and_each_service(toy: T
 
 
 async def test_reflection_lists_what_is_served(toy: Toy) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(toy.channel)
+    channel: Any = toy.channel  # the stub's types know no aio
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
     call = stub.ServerReflectionInfo(timeout=5)
     await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
     await call.done_writing()
@@ -425,7 +441,8 @@ async def test_stopping_says_so_first_then_finishes_what_is_in_flight() -> None:
         return StringValue(value="finished")
 
     async with toy_server({"Hold": hold}) as toy:
-        watch = health_pb2_grpc.HealthStub(toy.channel).Watch(health_pb2.HealthCheckRequest(), timeout=10)
+        health: Any = health_pb2_grpc.HealthStub(toy.channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=10)
         assert (await watch.read()).status == _SERVING
         in_flight = asyncio.create_task(toy.call("Hold"))
         await asyncio.wait_for(entered.wait(), 5)
@@ -463,7 +480,7 @@ def test_handlers_and_contract_must_have_the_same_methods() -> None:
 
 # --- a whole process
 
-_PROGRAM = '''
+_PROGRAM = """
 import asyncio, sys
 from google.protobuf.wrappers_pb2 import StringValue
 from mesh.interceptors.base import Rpc
@@ -481,7 +498,7 @@ async def build(env):
     return Service("toy", [Rpc("toy.v1.ToyService", "Hold", StringValue, hold)], stop=[closed])
 
 main(build)
-'''
+"""
 
 
 def _start(environment: dict[str, str]) -> subprocess.Popen[str]:

@@ -129,7 +129,7 @@ async def test_a_destination_that_is_too_late_for_its_own_deadline_opens_the_bre
 
 
 async def test_waiting_for_a_place_is_part_of_the_time_that_a_call_has(tmp_path: Path) -> None:
-    async with slow_server(tmp_path) as (_, destination):
+    async with slow_server(tmp_path) as (_, _unused):
         narrow = Destination("narrow", f"unix://{tmp_path}/s", Stub, limit=1)
         started = time.monotonic()
         outcomes = await asyncio.gather(

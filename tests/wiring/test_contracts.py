@@ -308,8 +308,9 @@ async def built(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Ser
         url = f"sqlite+aiosqlite:///{folder}/{name}.db"
         await migrate(url, schema)
         values |= {f"ROOKERY_{one}_URL": url for one in (name.upper(), f"{name.upper()}S")}
-    build = importlib.import_module(f"services.{name}.app").build
-    service = await build(Environment(values))
+    app = importlib.import_module(f"services.{name}.app")
+    monkeypatch.setattr(app, "REGISTRY", CollectorRegistry(), raising=False)  # the bus's metrics, likewise
+    service = await app.build(Environment(values))
     assert isinstance(service, Service)
     return service
 

@@ -17,6 +17,7 @@ from rookery.events.v1.tweet_events_pb2 import (
 from sqlalchemy import bindparam, text
 
 from mesh.db.sql import Database, Tx
+from mesh.errors import NotFound
 from mesh.outbox import Outbox
 from services.tweet.domain import Mark, StoredTweet
 from services.tweet.store.base import By, Marked, Written
@@ -111,7 +112,11 @@ class SqlTweetStore:
             event.author_tweet_count, event.author_version = await self._count_author(tx, tweet.author_id, "tweet", 1)
             await self._publish(tx, TWEETS_TOPIC, tweet.author_id, event)
             [stored] = (await tx.execute(_BY_IDS, {"ids": [tweet.id]})).all()
-            return Written(_tweet(stored), await self._count_references(tx, tweet, 1))
+            referenced = await self._count_references(tx, tweet, 1)
+            # A retweet repeats the text: made after its original went, it would outlive the deletion of the others.
+            if any(row.deleted and row.id == tweet.retweeted_id for row in referenced):
+                raise NotFound(f"Could not find tweet with tweet_id: [{tweet.retweeted_id}].")
+            return Written(_tweet(stored), referenced)
 
         return await self._db.write(unit)
 

@@ -1,0 +1,510 @@
+"""What every TweetStore does."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from rookery.events.v1.tweet_events_pb2 import (
+    TweetBookmarksChanged,
+    TweetCreated,
+    TweetDeleted,
+    TweetLiked,
+    TweetUnliked,
+)
+
+from mesh.errors import Unavailable
+from services.tweet.domain import Mark, StoredTweet
+from services.tweet.store.base import By, Marked, TweetStore
+from views.entry import Entry
+
+from .events import Event, Events
+
+ADA, BOB, EVE = 1, 2, 3
+MAX_ID = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TweetStores:
+    """What an adapter hands to the suite."""
+
+    tweets: TweetStore
+    """The store under test."""
+    events: Events
+    """What its changes left to be published."""
+    close: Callable[[], Awaitable[None]]
+    """Takes the database away."""
+
+
+def tweet_of(tweet_id: int, author_id: int = ADA, **members: int) -> StoredTweet:
+    """A tweet to be."""
+    blank = StoredTweet(tweet_id, author_id, f"text of {tweet_id}")
+    return replace(
+        blank,
+        conversation_id=members.get("conversation_id", 0),
+        in_reply_to_tweet_id=members.get("in_reply_to_tweet_id", 0),
+        in_reply_to_user_id=members.get("in_reply_to_user_id", 0),
+        quoted_id=members.get("quoted_id", 0),
+        retweeted_id=members.get("retweeted_id", 0),
+    )
+
+
+def ids(entries: list[Entry]) -> list[int]:
+    """Their tweets' ids, in order."""
+    return [entry.tweet_id for entry in entries]
+
+
+class TweetStoreSuite(ABC):
+    """Subclass it in an adapter's test module."""
+
+    @abstractmethod
+    def opened(self, folder: Path) -> AbstractAsyncContextManager[TweetStores]:
+        """New, empty stores."""
+
+    @pytest.fixture
+    async def stores(self, tmp_path: Path) -> AsyncIterator[TweetStores]:
+        """New, empty stores."""
+        async with self.opened(tmp_path) as stores:
+            yield stores
+
+    @pytest.fixture
+    def tweets(self, stores: TweetStores) -> TweetStore:
+        """The store."""
+        return stores.tweets
+
+    @staticmethod
+    async def one(tweets: TweetStore, tweet_id: int) -> StoredTweet:
+        """A tweet that is there, or was."""
+        [found] = await tweets.by_ids([tweet_id])
+        return found
+
+    @classmethod
+    async def counts(cls, tweets: TweetStore, tweet_id: int) -> tuple[int, int, int]:
+        """Retweets, replies, quotes."""
+        found = await cls.one(tweets, tweet_id)
+        return found.retweet_count, found.reply_count, found.quote_count
+
+    # --- one tweet
+
+    async def test_a_tweet_is_kept_as_it_was_written(self, tweets: TweetStore) -> None:
+        hostile = "'); DROP TABLE tweets; --\n\\ % \U0001f468‍\U0001f469‍\U0001f467 \u202e\u00e9"
+        tweet = StoredTweet(
+            MAX_ID, MAX_ID - 1, hostile, b"\x00\xff'", "de", True, "following", 5, 6, 7, 8, 0, deleted=False
+        )
+        written = await tweets.create(tweet, "")
+        assert written.tweet == tweet
+        assert written.referenced == [], "what it points at is not there"
+        assert await tweets.by_ids([MAX_ID]) == [tweet]
+        assert tweet.entry == Entry(MAX_ID, MAX_ID - 1, 7, 0)
+
+    async def test_a_tweet_that_answers_nothing_begins_a_conversation(self, tweets: TweetStore) -> None:
+        written = await tweets.create(tweet_of(10), "")
+        assert written.tweet == replace(tweet_of(10), conversation_id=10)
+
+    async def test_many_are_read_at_once_and_the_unknown_left_out(self, tweets: TweetStore) -> None:
+        for tweet_id in (10, 11, 12):
+            await tweets.create(tweet_of(tweet_id), "")
+        assert sorted(tweet.id for tweet in await tweets.by_ids([12, 99, 10, 12])) == [10, 12]
+        assert await tweets.by_ids([]) == []
+        assert await tweets.by_ids([99]) == []
+        assert len(await tweets.by_ids(range(1, 101))) == 3, "a whole batch of the API"
+
+    # --- the same request
+
+    async def test_a_repeated_request_gives_the_tweet_that_it_made(self, stores: TweetStores) -> None:
+        first = await stores.tweets.create(tweet_of(10, quoted_id=5), "r1")
+        again = await stores.tweets.create(replace(tweet_of(11), text="other"), "r1")
+        assert again.tweet == first.tweet
+        assert again.referenced == []
+        assert await stores.tweets.by_ids([11]) == []
+        assert await stores.tweets.by_request(ADA, "r1") == first.tweet
+        assert len(await stores.events()) == 1
+
+    async def test_request_ids_are_each_authors_own(self, tweets: TweetStore) -> None:
+        assert (await tweets.create(tweet_of(10, ADA), "r1")).tweet.id == 10
+        assert (await tweets.create(tweet_of(11, BOB), "r1")).tweet.id == 11
+        assert (await tweets.create(tweet_of(12, ADA), "r2")).tweet.id == 12
+        assert await tweets.by_request(EVE, "r1") is None
+        assert await tweets.by_request(ADA, "r3") is None
+        assert await tweets.by_request(ADA, "") is None
+
+    async def test_tweets_without_a_request_id_are_all_made(self, tweets: TweetStore) -> None:
+        for tweet_id in (10, 11, 12):
+            assert (await tweets.create(tweet_of(tweet_id), "")).tweet.id == tweet_id
+
+    async def test_one_request_sent_many_times_at_once_makes_one_tweet(self, stores: TweetStores) -> None:
+        done = await asyncio.gather(*(stores.tweets.create(tweet_of(10 + n), "r1") for n in range(10)))
+        assert len({written.tweet.id for written in done}) == 1
+        assert len(await stores.events()) == 1
+
+    async def test_a_deleted_tweet_is_not_made_again_by_its_request(self, tweets: TweetStore) -> None:
+        await tweets.create(tweet_of(10), "r1")
+        await tweets.delete(10, ADA)
+        again = await tweets.create(tweet_of(11), "r1")
+        assert (again.tweet.id, again.tweet.deleted) == (10, True)
+        assert await tweets.by_ids([11]) == []
+
+    # --- references
+
+    async def test_what_a_tweet_points_at_counts_it(self, tweets: TweetStore) -> None:
+        for tweet_id in (10, 11, 12):
+            await tweets.create(tweet_of(tweet_id), "")
+        reply = await tweets.create(tweet_of(20, BOB, in_reply_to_tweet_id=10, conversation_id=10), "")
+        assert [(tweet.id, tweet.reply_count, tweet.version) for tweet in reply.referenced] == [(10, 1, 2)]
+        both = await tweets.create(tweet_of(21, BOB, in_reply_to_tweet_id=10, quoted_id=11, conversation_id=10), "")
+        assert sorted(tweet.id for tweet in both.referenced) == [10, 11]
+        retweet = await tweets.create(tweet_of(22, BOB, retweeted_id=12), "")
+        assert [(tweet.id, tweet.retweet_count) for tweet in retweet.referenced] == [(12, 1)]
+        assert await self.counts(tweets, 10) == (0, 2, 0)
+        assert await self.counts(tweets, 11) == (0, 0, 1)
+        assert await self.counts(tweets, 12) == (1, 0, 0)
+
+    async def test_a_tweet_may_answer_and_quote_the_same_one(self, tweets: TweetStore) -> None:
+        await tweets.create(tweet_of(10), "")
+        written = await tweets.create(tweet_of(20, BOB, in_reply_to_tweet_id=10, quoted_id=10), "")
+        assert [(tweet.id, tweet.reply_count, tweet.quote_count) for tweet in written.referenced] == [(10, 1, 1)]
+        assert (await self.one(tweets, 10)) == written.referenced[0]
+        await tweets.delete(20, BOB)
+        assert await self.counts(tweets, 10) == (0, 0, 0)
+
+    async def test_a_repeated_request_counts_nothing_twice(self, tweets: TweetStore) -> None:
+        await tweets.create(tweet_of(10), "")
+        for tweet_id in (20, 21):
+            await tweets.create(tweet_of(tweet_id, BOB, in_reply_to_tweet_id=10), "r1")
+        assert await self.counts(tweets, 10) == (0, 1, 0)
+
+    async def test_nobody_retweets_a_tweet_twice(self, stores: TweetStores) -> None:
+        tweets = stores.tweets
+        await tweets.create(tweet_of(10), "")
+        done = await asyncio.gather(*(tweets.create(tweet_of(20 + n, BOB, retweeted_id=10), "") for n in range(5)))
+        [made] = {written.tweet.id for written in done}
+        other = await tweets.create(tweet_of(30, EVE, retweeted_id=10), "")
+        assert other.tweet.id == 30
+        assert await self.counts(tweets, 10) == (2, 0, 0)
+        found = await tweets.retweet(BOB, 10)
+        assert found is not None
+        assert found.id == made
+        assert await tweets.retweet(ADA, 10) is None
+        assert len(await stores.events()) == 3
+
+    async def test_a_retweet_that_was_deleted_may_be_made_again(self, tweets: TweetStore) -> None:
+        await tweets.create(tweet_of(10), "")
+        await tweets.create(tweet_of(20, BOB, retweeted_id=10), "")
+        await tweets.delete(20, BOB)
+        assert await tweets.retweet(BOB, 10) is None
+        assert await self.counts(tweets, 10) == (0, 0, 0)
+        assert (await tweets.create(tweet_of(21, BOB, retweeted_id=10), "")).tweet.id == 21
+        assert await self.counts(tweets, 10) == (1, 0, 0)
+
+    async def test_who_retweets_nothing_has_no_retweet(self, tweets: TweetStore) -> None:
+        """Tweets that repeat nothing have 0 there, which is no tweet."""
+        await tweets.create(tweet_of(10), "")
+        assert await tweets.retweet(ADA, 0) is None
+
+    # --- deleting
+
+    async def test_a_deleted_tweet_leaves_a_row_without_what_was_in_it(self, tweets: TweetStore) -> None:
+        made = await tweets.create(replace(tweet_of(10), entities=b"\x01"), "")
+        deleted = await tweets.delete(10, ADA)
+        assert deleted is not None
+        assert deleted.tweet == replace(made.tweet, text="", entities=b"", deleted=True, version=2)
+        assert deleted.referenced == []
+        assert await tweets.by_ids([10]) == [deleted.tweet]
+        again = await tweets.delete(10, ADA)
+        assert again is not None
+        assert (again.tweet, again.referenced) == (deleted.tweet, [])
+
+    async def test_only_its_author_deletes_a_tweet(self, stores: TweetStores) -> None:
+        made = await stores.tweets.create(tweet_of(10), "")
+        refused = await stores.tweets.delete(10, BOB)
+        assert refused is not None
+        assert refused.tweet == made.tweet
+        assert not refused.tweet.deleted
+        assert await stores.tweets.by_ids([10]) == [made.tweet]
+        assert await stores.tweets.delete(99, ADA) is None
+        assert len(await stores.events()) == 1
+
+    async def test_deleting_counts_back_once(self, stores: TweetStores) -> None:
+        tweets = stores.tweets
+        await tweets.create(tweet_of(10), "")
+        await tweets.create(tweet_of(20, BOB, in_reply_to_tweet_id=10, quoted_id=10), "")
+        done = await asyncio.gather(*(tweets.delete(20, BOB) for _ in range(5)))
+        assert sorted(len(one.referenced) for one in done if one is not None) == [0, 0, 0, 0, 1]
+        assert await self.counts(tweets, 10) == (0, 0, 0)
+        assert [type(event.message) for event in await stores.events()].count(TweetDeleted) == 1
+
+    # --- events
+
+    async def test_each_change_leaves_one_event_with_its_authors_count(self, stores: TweetStores) -> None:
+        tweets = stores.tweets
+        await tweets.create(tweet_of(10), "")
+        await tweets.create(tweet_of(11, BOB, in_reply_to_tweet_id=10, in_reply_to_user_id=ADA, quoted_id=10), "")
+        await tweets.create(tweet_of(12, BOB, retweeted_id=10), "")
+        await tweets.delete(11, BOB)
+        created = TweetCreated(tweet_id=11, author_id=BOB, in_reply_to_user_id=ADA, referenced_tweet_ids=[10, 10])
+        created.author_tweet_count = created.author_version = 1
+        deleted = TweetDeleted(tweet_id=11, author_id=BOB, in_reply_to_user_id=ADA, referenced_tweet_ids=[10, 10])
+        deleted.author_tweet_count, deleted.author_version = 1, 3
+        assert await stores.events() == [
+            Event("tweets", "1", TweetCreated(tweet_id=10, author_id=ADA, author_tweet_count=1, author_version=1)),
+            Event("tweets", "2", created),
+            Event(
+                "tweets",
+                "2",
+                TweetCreated(
+                    tweet_id=12,
+                    author_id=BOB,
+                    retweeted_tweet_id=10,
+                    referenced_tweet_ids=[10],
+                    author_tweet_count=2,
+                    author_version=2,
+                ),
+            ),
+            Event("tweets", "2", deleted),
+        ]
+
+    async def test_changes_at_once_are_counted_one_by_one(self, stores: TweetStores) -> None:
+        await asyncio.gather(*(stores.tweets.create(tweet_of(10 + n), "") for n in range(20)))
+        await asyncio.gather(*(stores.tweets.delete(10 + n, ADA) for n in range(8)))
+        messages = [e.message for e in await stores.events() if isinstance(e.message, TweetCreated | TweetDeleted)]
+        assert [m.author_version for m in messages] == list(range(1, 29))
+        assert [m.author_tweet_count for m in messages] == [*range(1, 21), *range(19, 11, -1)]
+
+    # --- pages
+
+    async def test_pages_go_both_ways_and_leave_deleted_tweets_out(self, tweets: TweetStore) -> None:
+        for tweet_id in range(1, 10):
+            await tweets.create(tweet_of(tweet_id, ADA), "")
+        await tweets.create(tweet_of(20, BOB), "")
+        for tweet_id in (4, 9):
+            await tweets.delete(tweet_id, ADA)
+
+        async def page(before: int = 0, after: int = 0, *, ascending: bool = False, limit: int = 3) -> list[int]:
+            return ids(await tweets.page(By.AUTHOR, ADA, before=before, after=after, ascending=ascending, limit=limit))
+
+        assert await page() == [8, 7, 6]
+        assert await page(before=6) == [5, 3, 2]
+        assert await page(before=2) == [1]
+        assert await page(before=1) == []
+        assert await page(after=7) == [8]
+        assert await page(before=7, after=2) == [6, 5, 3]
+        assert await page(after=2, ascending=True) == [3, 5, 6]
+        assert await page(before=6, after=2, ascending=True) == [3, 5]
+        assert await page(ascending=True, limit=1) == [1]
+        assert await page(before=5, after=5) == []
+        assert await tweets.page(By.AUTHOR, EVE, before=0, after=0, ascending=False, limit=3) == []
+
+    async def test_tweets_are_listed_by_what_they_have_in_common(self, tweets: TweetStore) -> None:
+        await tweets.create(tweet_of(10), "")
+        reply = await tweets.create(
+            tweet_of(11, BOB, in_reply_to_tweet_id=10, in_reply_to_user_id=ADA, conversation_id=10), ""
+        )
+        await tweets.create(tweet_of(12, EVE, in_reply_to_tweet_id=11, conversation_id=10), "")
+        await tweets.create(tweet_of(13, BOB, quoted_id=10), "")
+        retweet = await tweets.create(tweet_of(14, EVE, retweeted_id=10), "")
+
+        async def listed(by: By, value: int) -> list[int]:
+            return ids(await tweets.page(by, value, before=0, after=0, ascending=False, limit=9))
+
+        assert await listed(By.CONVERSATION, 10) == [12, 11, 10]
+        assert await listed(By.CONVERSATION, 13) == [13]
+        assert await listed(By.QUOTED, 10) == [13]
+        assert await listed(By.RETWEETED, 10) == [14]
+        assert await listed(By.AUTHOR, BOB) == [13, 11]
+        assert await listed(By.QUOTED, 0) == [], "what quotes nothing has nothing in common"
+        assert await listed(By.RETWEETED, 0) == []
+        found = await tweets.page(By.AUTHOR, BOB, before=12, after=0, ascending=False, limit=9)
+        assert found == [reply.tweet.entry] == [Entry(11, BOB, ADA, 0)]
+        found = await tweets.page(By.AUTHOR, EVE, before=0, after=12, ascending=False, limit=9)
+        assert found == [retweet.tweet.entry] == [Entry(14, EVE, 0, 10)]
+
+    async def test_kinds_may_be_left_out_before_the_page_is_cut(self, tweets: TweetStore) -> None:
+        for tweet_id in range(10, 22, 3):
+            await tweets.create(tweet_of(tweet_id), "")
+            await tweets.create(tweet_of(tweet_id + 1, in_reply_to_tweet_id=5), "")
+            await tweets.create(tweet_of(tweet_id + 2, retweeted_id=tweet_id + 100), "")
+
+        async def page(*exclude: str) -> list[int]:
+            return ids(
+                await tweets.page(
+                    By.AUTHOR, ADA, before=0, after=0, ascending=False, limit=4, exclude=frozenset(exclude)
+                )
+            )
+
+        assert await page() == [21, 20, 19, 18]
+        assert await page("replies") == [21, 19, 18, 16]
+        assert await page("retweets") == [20, 19, 17, 16]
+        assert await page("replies", "retweets") == [19, 16, 13, 10]
+
+    async def test_a_page_of_something_unknown_is_no_page_of_everything(self, tweets: TweetStore) -> None:
+        await tweets.create(tweet_of(10), "")
+        with pytest.raises(KeyError):
+            await tweets.page(By.AUTHOR, ADA, before=0, after=0, ascending=False, limit=9, exclude={"everything"})
+
+    # --- recent
+
+    async def test_recent_tweets_of_many_authors_are_merged(self, tweets: TweetStore) -> None:
+        """Against a sort of everything: 150 authors, so that several statements are merged, and some deleted."""
+        dice = random.Random(11)
+        written: dict[int, int] = {}
+        for tweet_id in range(1, 301):
+            written[tweet_id] = dice.randint(1, 150)
+        await asyncio.gather(*(tweets.create(tweet_of(*pair), "") for pair in written.items()))
+        gone = dice.sample(sorted(written), 40)
+        await asyncio.gather(*(tweets.delete(tweet_id, written.pop(tweet_id)) for tweet_id in gone))
+        for _ in range(25):
+            authors = dice.sample(range(1, 161), dice.choice([1, 2, 63, 64, 65, 128, 129, 150]))
+            before, after = dice.choice([0, 1, 50, 250, 400]), dice.choice([0, 0, 20, 200])
+            limit = dice.choice([1, 7, 500])
+            expected = sorted(
+                (
+                    tweet_id
+                    for tweet_id, author in written.items()
+                    if author in authors and tweet_id > after and (not before or tweet_id < before)
+                ),
+                reverse=True,
+            )[:limit]
+            found = await tweets.recent(authors, before=before, after=after, limit=limit)
+            assert ids(found) == expected
+            assert [entry.author_id for entry in found] == [written[tweet_id] for tweet_id in expected]
+
+    async def test_recent_tweets_of_nobody_are_none_and_of_one_twice_are_one(self, tweets: TweetStore) -> None:
+        await tweets.create(tweet_of(10), "")
+        assert await tweets.recent([], before=0, after=0, limit=5) == []
+        assert ids(await tweets.recent([ADA, ADA, BOB], before=0, after=0, limit=5)) == [10]
+
+    # --- likes and bookmarks
+
+    @pytest.mark.parametrize(("mark", "count"), [(Mark.LIKE, "like_count"), (Mark.BOOKMARK, "bookmark_count")])
+    async def test_a_mark_counts_once_and_is_taken_back_once(self, stores: TweetStores, mark: Mark, count: str) -> None:
+        tweets = stores.tweets
+        await tweets.create(tweet_of(10), "")
+        events = len(await stores.events())
+        done = await asyncio.gather(*(tweets.mark(mark, BOB, 10, 100 + n) for n in range(5)))
+        [marked] = [one for one in done if one is not None]
+        assert (getattr(marked, count), marked.version) == (1, 2)
+        assert await tweets.by_ids([10]) == [marked]
+        assert await tweets.mark(mark, EVE, 10, 200) is not None
+        done = await asyncio.gather(*(tweets.unmark(mark, BOB, 10) for _ in range(5)))
+        [left] = [one for one in done if one is not None]
+        assert (getattr(left, count), left.version) == (1, 4)
+        assert await tweets.unmark(mark, ADA, 10) is None
+        assert len(await stores.events()) == events + 3
+        other = "bookmark_count" if mark is Mark.LIKE else "like_count"
+        assert getattr(left, other) == 0
+
+    async def test_likes_leave_events_with_the_persons_count(self, stores: TweetStores) -> None:
+        tweets = stores.tweets
+        await tweets.create(tweet_of(10), "")
+        await tweets.create(tweet_of(11), "")
+        await tweets.mark(Mark.LIKE, BOB, 10, 100)
+        await tweets.mark(Mark.LIKE, BOB, 11, 101)
+        await tweets.unmark(Mark.LIKE, BOB, 10)
+        assert (await stores.events())[2:] == [
+            Event("engagement", "10", TweetLiked(user_id=BOB, tweet_id=10, like_count=1, like_version=1)),
+            Event("engagement", "11", TweetLiked(user_id=BOB, tweet_id=11, like_count=2, like_version=2)),
+            Event("engagement", "10", TweetUnliked(user_id=BOB, tweet_id=10, like_count=1, like_version=3)),
+        ]
+
+    async def test_bookmarks_tell_nobody_whose_they_are(self, stores: TweetStores) -> None:
+        await stores.tweets.create(tweet_of(10), "")
+        await stores.tweets.mark(Mark.BOOKMARK, BOB, 10, 100)
+        await stores.tweets.unmark(Mark.BOOKMARK, BOB, 10)
+        assert (await stores.events())[1:] == [Event("engagement", "10", TweetBookmarksChanged(tweet_id=10))] * 2
+
+    @pytest.mark.parametrize("mark", list(Mark))
+    async def test_marks_are_listed_from_both_ends_and_both_ways(self, tweets: TweetStore, mark: Mark) -> None:
+        for tweet_id in range(1, 8):
+            await tweets.create(tweet_of(tweet_id), "")
+            await tweets.mark(mark, BOB, tweet_id, 100 + tweet_id)
+            await tweets.mark(mark, 50 + tweet_id, 1, 200 + tweet_id)
+        await tweets.unmark(mark, BOB, 4)
+
+        async def marked(before: int = 0, after: int = 0) -> list[int]:
+            found = await tweets.marked_tweets(mark, BOB, before=before, after=after, limit=3)
+            assert all(one.mark_id == 100 + one.other_id for one in found)
+            return [one.other_id for one in found]
+
+        assert await marked() == [7, 6, 5]
+        assert await marked(before=105) == [3, 2, 1]
+        assert await marked(before=101) == []
+        assert await marked(after=102) == [3, 5, 6], "the oldest first: the page above reads upwards"
+        assert await marked(after=107) == []
+        people = await tweets.marking_users(mark, 1, before=0, after=0, limit=3)
+        assert people == [Marked(207, 57), Marked(206, 56), Marked(205, 55)]
+        assert await tweets.marking_users(mark, 1, before=201, after=0, limit=3) == [Marked(101, BOB)]
+        assert await tweets.marking_users(mark, 1, before=0, after=206, limit=3) == [Marked(207, 57)]
+        other = Mark.BOOKMARK if mark is Mark.LIKE else Mark.LIKE
+        assert await tweets.marked_tweets(other, BOB, before=0, after=0, limit=3) == []
+
+    async def test_a_mark_that_is_made_again_comes_first(self, tweets: TweetStore) -> None:
+        for tweet_id in (10, 11):
+            await tweets.create(tweet_of(tweet_id), "")
+            await tweets.mark(Mark.LIKE, BOB, tweet_id, 100 + tweet_id)
+        await tweets.unmark(Mark.LIKE, BOB, 10)
+        await tweets.mark(Mark.LIKE, BOB, 10, 200)
+        found = await tweets.marked_tweets(Mark.LIKE, BOB, before=0, after=0, limit=9)
+        assert found == [Marked(200, 10), Marked(111, 11)]
+
+    # --- all together
+
+    async def test_whatever_happens_counts_are_those_of_the_rows(self, tweets: TweetStore) -> None:
+        """400 changes, eight at a time, by everybody to everything."""
+        dice = random.Random(3)
+        fresh = itertools.count(100)
+        for tweet_id in range(1, 6):
+            await tweets.create(tweet_of(tweet_id, EVE), "")
+        everything: dict[int, StoredTweet] = {}
+
+        async def change() -> None:
+            target, who = dice.randint(1, 5), dice.randint(1, 3)
+            kind = dice.choice(["reply", "quote", "retweet", "delete", "mark", "unmark"])
+            mark = dice.choice(list(Mark))
+            if kind == "mark":
+                await tweets.mark(mark, who, target, next(fresh))
+            elif kind == "unmark":
+                await tweets.unmark(mark, who, target)
+            elif kind == "delete":
+                if everything:
+                    tweet = dice.choice(list(everything.values()))
+                    await tweets.delete(tweet.id, tweet.author_id)
+            else:
+                member = {"reply": "in_reply_to_tweet_id", "quote": "quoted_id", "retweet": "retweeted_id"}[kind]
+                made = (await tweets.create(tweet_of(next(fresh), who, **{member: target}), "")).tweet
+                everything[made.id] = made
+
+        for _ in range(50):
+            await asyncio.gather(*(change() for _ in range(8)))
+        left = [tweet for tweet in await tweets.by_ids(list(everything)) if not tweet.deleted]
+        assert left
+        for tweet in await tweets.by_ids(range(1, 6)):
+            assert tweet.reply_count == len([one for one in left if one.in_reply_to_tweet_id == tweet.id])
+            assert tweet.quote_count == len([one for one in left if one.quoted_id == tweet.id])
+            assert tweet.retweet_count == len([one for one in left if one.retweeted_id == tweet.id])
+            for mark, count in ((Mark.LIKE, tweet.like_count), (Mark.BOOKMARK, tweet.bookmark_count)):
+                assert count == len(await tweets.marking_users(mark, tweet.id, before=0, after=0, limit=99))
+            retweets = await tweets.page(By.RETWEETED, tweet.id, before=0, after=0, ascending=False, limit=99)
+            assert len({entry.author_id for entry in retweets}) == len(retweets) == tweet.retweet_count
+
+    # --- outages
+
+    async def test_without_the_database_callers_are_told(self, stores: TweetStores) -> None:
+        await stores.close()
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: stores.tweets.create(tweet_of(10), ""),
+            lambda: stores.tweets.delete(10, ADA),
+            lambda: stores.tweets.by_ids([10]),
+            lambda: stores.tweets.recent([ADA], before=0, after=0, limit=1),
+            lambda: stores.tweets.mark(Mark.LIKE, ADA, 10, 1),
+        ]
+        for call in calls:
+            async with asyncio.timeout(3):
+                with pytest.raises(Unavailable):
+                    await call()

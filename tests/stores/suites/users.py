@@ -1,0 +1,385 @@
+"""What every UserStore, SessionStore and KeyStore does."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered
+
+from mesh.errors import AlreadyExists, Unavailable
+from services.user.domain import CountChange, Person
+from services.user.store.base import KeyStore, NewPerson, Session, SessionStore, SigningKey, UserStore
+
+from .events import Event, Events
+
+NOW = 10**12
+
+
+@dataclass(frozen=True, slots=True)
+class UserStores:
+    """What an adapter hands to the suite; all three are of one database."""
+
+    users: UserStore
+    """People."""
+    sessions: SessionStore
+    """Sessions."""
+    keys: KeyStore
+    """Signing keys."""
+    events: Events
+    """What their changes left to be published."""
+    close: Callable[[], Awaitable[None]]
+    """Takes the database away."""
+
+
+def new_person(user_id: int, username: str = "", email: str = "") -> NewPerson:
+    """Somebody who registers."""
+    name = username or f"user_{user_id}"
+    return NewPerson(user_id, name, email or f"{name}@example.org", f"hash of {user_id}", f"Name of {user_id}")
+
+
+def session_of(user_id: int, number: int = 0, *, expires_ms: int = NOW + 1000) -> Session:
+    """One of a person's sessions."""
+    session_id = user_id.to_bytes(8, "big") + number.to_bytes(8, "big")
+    return Session(session_id, user_id, b"first token".ljust(32), NOW, expires_ms)
+
+
+class UserStoreSuite(ABC):
+    """Subclass it in an adapter's test module."""
+
+    @abstractmethod
+    def opened(self, folder: Path) -> AbstractAsyncContextManager[UserStores]:
+        """New, empty stores."""
+
+    @pytest.fixture
+    async def stores(self, tmp_path: Path) -> AsyncIterator[UserStores]:
+        """New, empty stores."""
+        async with self.opened(tmp_path) as stores:
+            yield stores
+
+    @pytest.fixture
+    def users(self, stores: UserStores) -> UserStore:
+        """People."""
+        return stores.users
+
+    @pytest.fixture
+    def sessions(self, stores: UserStores) -> SessionStore:
+        """Sessions."""
+        return stores.sessions
+
+    @staticmethod
+    async def register(stores: UserStores, user_id: int, username: str = "", email: str = "") -> Person:
+        """Registers somebody."""
+        person = new_person(user_id, username, email)
+        event = UserRegistered(user_id=user_id, username=person.username)
+        return await stores.users.create(person, session_of(user_id), event)
+
+    # --- people
+
+    async def test_who_registers_is_found_by_id_by_name_and_to_sign_in(self, stores: UserStores) -> None:
+        made = await self.register(stores, 1, "Ada_1", "Ada@Example.org")
+        assert (made.id, made.username, made.name) == (1, "Ada_1", "Name of 1")
+        assert (made.description, made.location, made.url) == ("", "", "")
+        assert (made.protected, made.verified) == (False, False)
+        assert (made.followers_count, made.following_count, made.tweet_count, made.like_count) == (0, 0, 0, 0)
+        assert made.version == 1
+        assert await stores.users.by_ids([1]) == [made]
+        assert await stores.users.ids_by_username(["ada_1"]) == {"ada_1": 1}
+        assert await stores.users.login("ada_1", by_email=False) == (made, "hash of 1")
+        assert await stores.users.login("ada@example.org", by_email=True) == (made, "hash of 1")
+        assert await stores.users.login("ada@example.org", by_email=False) is None
+        assert await stores.users.login("ada_1", by_email=True) is None
+        assert await stores.users.login("nobody", by_email=False) is None
+
+    async def test_registering_leaves_one_event_and_the_first_session(self, stores: UserStores) -> None:
+        await self.register(stores, 1, "ada")
+        assert await stores.events() == [Event("users", "1", UserRegistered(user_id=1, username="ada"))]
+        first = session_of(1)
+        rotated = await stores.sessions.rotate(first.id, first.token_hash, b"n" * 32, now_ms=NOW, expires_ms=NOW + 1)
+        assert rotated == 1
+
+    @pytest.mark.parametrize(
+        ("username", "email", "member"),
+        [("ADA", "other@example.org", "username"), ("other", "ADA@EXAMPLE.ORG", "email")],
+    )
+    async def test_a_taken_name_or_address_is_refused_and_leaves_nothing(
+        self, stores: UserStores, username: str, email: str, member: str
+    ) -> None:
+        await self.register(stores, 1, "ada", "ada@example.org")
+        with pytest.raises(AlreadyExists) as refused:
+            await self.register(stores, 2, username, email)
+        assert [violation.field for violation in refused.value.violations] == [member]
+        assert refused.value.reason == f"{member.upper()}_TAKEN"
+        assert await stores.users.by_ids([2]) == []
+        assert len(await stores.events()) == 1
+        second = session_of(2)
+        assert (
+            await stores.sessions.rotate(second.id, second.token_hash, b"n" * 32, now_ms=NOW, expires_ms=NOW + 1)
+            is None
+        )
+        await self.register(stores, 2, "other", "other@example.org")  # nothing was reserved by the failed attempt
+
+    async def test_one_of_many_gets_a_name(self, stores: UserStores) -> None:
+        done = await asyncio.gather(
+            *(self.register(stores, n, "Ada" if n % 2 else "ada", f"{n}@example.org") for n in range(1, 11)),
+            return_exceptions=True,
+        )
+        made = [one for one in done if isinstance(one, Person)]
+        assert len(made) == 1
+        assert all(isinstance(one, AlreadyExists) for one in done if one not in made)
+        assert await stores.users.ids_by_username(["ada"]) == {"ada": made[0].id}
+        assert len(await stores.events()) == 1
+
+    async def test_many_are_read_at_once_and_the_unknown_left_out(self, stores: UserStores) -> None:
+        made = [await self.register(stores, n) for n in range(1, 6)]
+        found = await stores.users.by_ids([5, 1, 99, 5])
+        assert sorted(found, key=lambda person: person.id) == [made[0], made[4]]
+        assert await stores.users.by_ids([]) == []
+        assert await stores.users.by_ids([99]) == []
+        assert await stores.users.ids_by_username(["user_1", "nobody", "user_3"]) == {"user_1": 1, "user_3": 3}
+        assert await stores.users.ids_by_username([]) == {}
+        assert len(await stores.users.by_ids(range(1, 101))) == 5, "a whole batch of the API"
+
+    async def test_ids_go_up_to_64_bits_and_text_is_kept_as_it_is(self, stores: UserStores) -> None:
+        hostile = "'); DROP TABLE users; -- \\ % _ \U0001f468‍\U0001f469‍\U0001f467 \u202e"
+        made = await self.register(stores, 2**63 - 1, "ada")
+        changed = await stores.users.update(made.id, {"description": hostile}, UserProfileChanged(user_id=made.id))
+        assert changed is not None
+        assert changed.description == hostile
+        assert await stores.users.by_ids([2**63 - 1]) == [changed]
+        assert await stores.users.login(hostile, by_email=True) is None
+
+    # --- profiles
+
+    async def test_a_change_touches_what_is_given_and_leaves_one_event(self, stores: UserStores) -> None:
+        made = await self.register(stores, 1)
+        await self.register(stores, 2)
+        event = UserProfileChanged(user_id=1)
+        first = await stores.users.update(1, {"name": "New", "location": "Here"}, event)
+        assert first == replace(made, name="New", location="Here", version=2)
+        second = await stores.users.update(1, {"location": "", "url": "https://example.org"}, event)
+        assert second == replace(made, name="New", url="https://example.org", version=3)
+        assert await stores.users.by_ids([1]) == [second]
+        assert [person.version for person in await stores.users.by_ids([2])] == [1], "nobody else is touched"
+        assert (await stores.events())[2:] == [Event("users", "1", event)] * 2
+
+    async def test_a_change_of_nobody_leaves_no_event(self, stores: UserStores) -> None:
+        assert await stores.users.update(9, {"name": "New"}, UserProfileChanged(user_id=9)) is None
+        assert await stores.events() == []
+
+    async def test_only_members_of_a_profile_can_be_changed(self, stores: UserStores) -> None:
+        await self.register(stores, 1)
+        for member in ("password_hash", "verified", "username", "id", "name = 'x', verified"):
+            with pytest.raises(ValueError, match="not columns"):
+                await stores.users.update(1, {member: "1"}, UserProfileChanged(user_id=1))
+        assert [person.version for person in await stores.users.by_ids([1])] == [1]
+
+    async def test_changes_at_once_are_all_kept_and_numbered(self, stores: UserStores) -> None:
+        await self.register(stores, 1)
+        event = UserProfileChanged(user_id=1)
+        done = await asyncio.gather(
+            *(stores.users.update(1, {"name" if n % 2 else "location": str(n)}, event) for n in range(20))
+        )
+        versions = [person.version for person in done if person is not None]
+        assert sorted(versions) == list(range(2, 22))
+        [now] = await stores.users.by_ids([1])
+        last = max((person for person in done if person is not None), key=lambda person: person.version)
+        assert now == last
+
+    # --- counts
+
+    @pytest.mark.parametrize(
+        ("count", "member"),
+        [
+            ("followers", "followers_count"),
+            ("following", "following_count"),
+            ("tweets", "tweet_count"),
+            ("likes", "like_count"),
+        ],
+    )
+    async def test_only_a_newer_count_is_applied(self, stores: UserStores, count: str, member: str) -> None:
+        await self.register(stores, 1)
+        zero = {"followers_count": 0, "following_count": 0, "tweet_count": 0, "like_count": 0}
+
+        async def apply(value: int, version: int) -> list[Person]:
+            return await stores.users.apply_counts([CountChange(1, count, value, version)])
+
+        [changed] = await apply(7, 5)
+        assert {name: getattr(changed, name) for name in zero} == zero | {member: 7}
+        assert changed.version == 2
+        assert await apply(9, 5) == [], "the same again"
+        assert await apply(9, 4) == [], "an older one"
+        assert await stores.users.by_ids([1]) == [changed]
+        [changed] = await apply(3, 6)
+        assert getattr(changed, member) == 3, "a count may fall"
+
+    async def test_each_count_has_numbers_of_its_own(self, stores: UserStores) -> None:
+        made = await self.register(stores, 1)
+        await stores.users.apply_counts([CountChange(1, "tweets", 2, 50)])
+        [changed] = await stores.users.apply_counts([CountChange(1, "followers", 3, 1)])
+        assert changed == replace(made, tweet_count=2, followers_count=3, version=3)
+
+    async def test_who_changed_is_given_once_as_they_are_after_all(self, stores: UserStores) -> None:
+        for user_id in (1, 2, 3):
+            await self.register(stores, user_id)
+        changed = await stores.users.apply_counts(
+            [
+                CountChange(1, "followers", 1, 1),
+                CountChange(2, "following", 1, 1),
+                CountChange(1, "followers", 2, 2),
+                CountChange(1, "followers", 1, 1),
+                CountChange(99, "followers", 1, 1),
+                CountChange(3, "tweets", 0, 0),
+            ]
+        )
+        assert sorted((person.id, person.followers_count, person.following_count) for person in changed) == [
+            (1, 2, 0),
+            (2, 0, 1),
+        ]
+        assert sorted(await stores.users.by_ids([1, 2]), key=lambda person: person.id) == sorted(
+            changed, key=lambda person: person.id
+        )
+        assert await stores.users.apply_counts([]) == []
+
+    async def test_counts_that_come_in_any_order_end_at_the_newest(self, stores: UserStores) -> None:
+        await self.register(stores, 1)
+        order = [3, 1, 5, 2, 4, 5, 1]
+        await asyncio.gather(
+            *(stores.users.apply_counts([CountChange(1, "followers", 10 * n, n)]) for n in order),
+        )
+        [person] = await stores.users.by_ids([1])
+        assert person.followers_count == 50
+
+    # --- sessions
+
+    @staticmethod
+    async def rotate(
+        sessions: SessionStore, session: Session, old: bytes, new: bytes, *, now: int = NOW, expires: int = NOW + 5000
+    ) -> int | None:
+        """One refresh."""
+        return await sessions.rotate(session.id, old, new, now_ms=now, expires_ms=expires)
+
+    @pytest.fixture
+    async def session(self, stores: UserStores) -> Session:
+        """The session of a person, good until NOW + 1,000."""
+        await self.register(stores, 1)
+        return session_of(1)
+
+    async def test_a_token_is_good_once_and_the_next_one_after_it(
+        self, sessions: SessionStore, session: Session
+    ) -> None:
+        a, b, c = session.token_hash, b"b" * 32, b"c" * 32
+        assert await self.rotate(sessions, session, a, b) == 1
+        assert await self.rotate(sessions, session, b, c) == 1
+        assert await self.rotate(sessions, session, c, a) == 1
+
+    async def test_a_spent_token_ends_the_session(self, sessions: SessionStore, session: Session) -> None:
+        """RFC 9700, 4.14.2: either the thief or the owner holds the newest one, and nobody can tell who."""
+        a, b = session.token_hash, b"b" * 32
+        assert await self.rotate(sessions, session, a, b) == 1
+        assert await self.rotate(sessions, session, a, b"x" * 32) is None
+        assert await self.rotate(sessions, session, b, b"c" * 32) is None
+
+    async def test_a_token_used_twice_at_once_is_good_once_at_most(
+        self, sessions: SessionStore, session: Session
+    ) -> None:
+        done = await asyncio.gather(
+            *(self.rotate(sessions, session, session.token_hash, bytes([n]) * 32) for n in range(5))
+        )
+        assert [one for one in done if one is not None] == [1]
+        for n in range(5):
+            assert await self.rotate(sessions, session, bytes([n]) * 32, b"z" * 32) is None, "it has ended"
+
+    async def test_an_expired_or_unknown_session_is_not_refreshed(
+        self, sessions: SessionStore, session: Session
+    ) -> None:
+        a, b = session.token_hash, b"b" * 32
+        assert await self.rotate(sessions, replace(session, id=b"?" * 16), a, b) is None
+        assert await self.rotate(sessions, session, a, b, now=session.expires_ms) is None
+        assert await self.rotate(sessions, session, a, b, now=session.expires_ms - 1, expires=NOW + 9000) == 1
+        assert await self.rotate(sessions, session, b, a, now=NOW + 8999) == 1, "refreshing prolongs"
+
+    async def test_sessions_of_one_person_do_not_touch_each_other(
+        self, sessions: SessionStore, session: Session
+    ) -> None:
+        other = session_of(1, 1)
+        await sessions.add(other)
+        assert await self.rotate(sessions, session, b"wrong" * 6, b"x" * 32) is None
+        assert await self.rotate(sessions, other, other.token_hash, b"x" * 32) == 1
+
+    async def test_a_session_is_ended_only_by_its_token(self, sessions: SessionStore, session: Session) -> None:
+        await sessions.end(session.id, b"wrong".ljust(32))
+        assert await self.rotate(sessions, session, session.token_hash, b"b" * 32) == 1
+        await sessions.end(session.id, b"b" * 32)
+        assert await self.rotate(sessions, session, b"b" * 32, b"c" * 32) is None
+        await sessions.end(session.id, b"b" * 32)
+
+    async def test_all_sessions_of_one_person_are_ended_and_nobody_elses(
+        self, stores: UserStores, session: Session
+    ) -> None:
+        await self.register(stores, 2)
+        mine, other = session_of(1, 1), session_of(2)
+        await stores.sessions.add(mine)
+        await stores.sessions.end_all(1)
+        for ended in (session, mine):
+            assert await self.rotate(stores.sessions, ended, ended.token_hash, b"x" * 32) is None
+        assert await self.rotate(stores.sessions, other, other.token_hash, b"x" * 32) == 2
+
+    async def test_expired_sessions_are_forgotten_a_thousand_at_a_time(
+        self, sessions: SessionStore, session: Session
+    ) -> None:
+        await asyncio.gather(*(sessions.add(session_of(1, n, expires_ms=NOW + n % 7)) for n in range(1, 1104)))
+        later = NOW + 7
+        assert await sessions.forget_expired(NOW - 1) == 0
+        assert await sessions.forget_expired(later) == 1000
+        assert await sessions.forget_expired(later) == 103
+        assert await sessions.forget_expired(later) == 0
+        assert await self.rotate(sessions, session, session.token_hash, b"b" * 32) == 1, "the live one stays"
+
+    # --- signing keys
+
+    async def test_keys_are_given_newest_first(self, stores: UserStores) -> None:
+        assert await stores.keys.signing_keys() == []
+        keys = [SigningKey(f"k{n}", f'{{"kid": "k{n}"}}', NOW + n) for n in (2, 1, 3)]
+        for key in keys:
+            await stores.keys.add_signing_key(key, unless_since_ms=NOW + 100)
+        assert [key.kid for key in await stores.keys.signing_keys()] == ["k3", "k2", "k1"]
+        assert keys[0] in await stores.keys.signing_keys()
+
+    async def test_at_most_ten_keys_are_given(self, stores: UserStores) -> None:
+        for n in range(12):
+            await stores.keys.add_signing_key(SigningKey(f"k{n}", "{}", NOW + n), unless_since_ms=NOW + 100)
+        assert [key.kid for key in await stores.keys.signing_keys()] == [f"k{n}" for n in range(11, 1, -1)]
+
+    async def test_replicas_that_rotate_at_once_make_one_key(self, stores: UserStores) -> None:
+        await asyncio.gather(
+            *(
+                stores.keys.add_signing_key(SigningKey(f"k{n}", "{}", NOW + n), unless_since_ms=NOW - 1)
+                for n in range(5)
+            )
+        )
+        [first] = await stores.keys.signing_keys()
+        await stores.keys.add_signing_key(SigningKey("next", "{}", NOW + 50), unless_since_ms=first.created_ms)
+        assert [key.kid for key in await stores.keys.signing_keys()] == ["next", first.kid]
+
+    # --- outages
+
+    async def test_without_the_database_callers_are_told(self, stores: UserStores, session: Session) -> None:
+        await stores.close()
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: self.register(stores, 2),
+            lambda: stores.users.by_ids([1]),
+            lambda: stores.users.login("user_1", by_email=False),
+            lambda: stores.users.apply_counts([CountChange(1, "tweets", 1, 1)]),
+            lambda: self.rotate(stores.sessions, session, session.token_hash, b"b" * 32),
+            stores.keys.signing_keys,
+        ]
+        for call in calls:
+            async with asyncio.timeout(3):
+                with pytest.raises(Unavailable):
+                    await call()
