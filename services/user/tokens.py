@@ -62,7 +62,7 @@ class AccessTokens:
         # A key signs until the next one is settled (15 minutes more for replicas that are late to notice); its tokens
         # live for ttl_s after that. Its own age says nothing: the whole service may have stood still for weeks.
         oldest_ms = now - 2 * _PUBLISH_FIRST_MS - self.ttl_s * 1000
-        needed = rows[:1] + [row for newer, row in pairwise(rows) if newer.created_ms >= oldest_ms or row == signing]
+        needed = rows[:1] + [row for newer, row in pairwise(rows) if newer.created_ms >= oldest_ms]
         keys = [OKPKey.import_key(json.loads(row.jwk)) for row in needed]
         by_kid = {key.kid: key for key in keys}
         self._loaded = _Loaded(

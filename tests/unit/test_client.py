@@ -414,6 +414,9 @@ async def test_who_leaves_the_queue_or_fails_inside_leaves_no_place_taken() -> N
                 pytest.fail("there was no place")
         waiting.cancel()
         await asyncio.wait([waiting])
+        another = asyncio.create_task(hold())
+        await asyncio.sleep(0)
+        assert not another.done()  # it waits where the other one left
         gate.set()
-        await asyncio.wait([inside])
+        await asyncio.wait([inside, another])
         assert isinstance(inside.exception(), ValueError)

@@ -121,14 +121,14 @@ async def test_a_clock_that_steps_back_makes_no_id_until_it_has_caught_up() -> N
     assert made == sorted(set(made))
 
 
-@pytest.mark.parametrize("clock", [Clock(NOW - 10_000), Clock(0)], ids=["stepped back", "never set"])
+@pytest.mark.parametrize("clock", [Clock(NOW - 10_000), Clock(EPOCH_MS - 1)], ids=["stepped back", "never set"])
 async def test_a_clock_that_stays_behind_is_an_error_and_no_bad_id(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def soon(_: float) -> None:
         """Time is the test's: waiting 2,000 times 1 ms takes none."""
 
-    ids = SnowflakeIds(0, floor_ms=NOW if clock.now else 0, now_ms=clock)
+    ids = SnowflakeIds(0, floor_ms=NOW if clock.now > EPOCH_MS else 0, now_ms=clock)
     monkeypatch.setattr("mesh.ids.asyncio.sleep", soon)
     with pytest.raises(Unavailable, match="clock"):
         await ids.next()
