@@ -21,7 +21,7 @@ from mesh.cache.store import CacheGone, CacheStore, Commands
 from mesh.client import Destination
 from mesh.errors import MeshError
 from services.timeline.domain import Part, merge
-from views.entry import unpack_all
+from views.entry import unpack, unpack_all
 from views.lists import LIMIT
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Sources:
 
     async def _home_part(self, viewer_id: int, found: Slice, before: int, after: int, count: int) -> Part:
         if found.state is State.READY:
-            part = Part(list(unpack_all(b"".join(found.members))), found.exhausted)
+            part = Part([unpack(member) for member in found.members], found.exhausted)
             complete = found.complete
         elif found.state is State.MISSING and (
             filled := await self._filling.do(("home", viewer_id), lambda: self._fill_home(viewer_id))
@@ -128,7 +128,7 @@ class Sources:
         unread: list[int] = []
         for author_id, found in zip(author_ids, slices, strict=True):
             if found.state is State.READY and (not found.exhausted or found.complete):
-                parts.append(Part(list(unpack_all(b"".join(found.members))), found.exhausted))
+                parts.append(Part([unpack(member) for member in found.members], found.exhausted))
             else:
                 unread.append(author_id)
                 if found.state is State.MISSING:
