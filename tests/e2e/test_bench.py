@@ -1,4 +1,4 @@
-"""`rookery bench` measures what it says: that it runs, and its figures make sense. How fast anything is, no test says."""
+"""`rookery bench`: that it runs, and that its figures make sense. How fast anything is, no test says."""
 
 from __future__ import annotations
 
