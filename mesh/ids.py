@@ -101,6 +101,12 @@ class LeaseStore(Protocol):
         ...
 
 
+def seconds_since_boot() -> float:
+    """A clock that never steps back and, on Linux, goes on while the machine is suspended: leases end meanwhile too."""
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot is None else time.clock_gettime(boot)
+
+
 class LeasedIds:
     """Snowflake ids with a leased worker number.
 
@@ -108,7 +114,7 @@ class LeasedIds:
     ends, and a number is given to another no earlier than it ended: it is never shared.
     """
 
-    def __init__(self, store: LeaseStore, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, store: LeaseStore, *, monotonic: Callable[[], float] = seconds_since_boot) -> None:
         self._store = store
         self._monotonic = monotonic
         self._holder = secrets.token_hex(8)

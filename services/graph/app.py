@@ -32,6 +32,7 @@ from services.graph.rpc.settle_reach import SettleReach
 from services.graph.rpc.unfollow import Unfollow
 from services.graph.settings import GraphSettings
 from services.graph.store.sql import SqlGraphStore
+from views.pages import Pages
 from views.present import Views
 from views.remote import remote_tweets, remote_users
 
@@ -50,15 +51,15 @@ async def build(env: Environment) -> Service:
     readmodel = ReadModel(store, GuardedSets(cache, SETS))
     views = Views(tweets=remote_tweets(cache, tweet), users=remote_users(cache, user))
     ids = LeasedIds(SqlLeases(db))
-    cursors = Cursors(settings.cursor_key)
+    pages = Pages(views, Cursors(settings.cursor_key))
     consumers = subscriptions(bus, readmodel)
     public = rpcs(
         graph_service_pb2.DESCRIPTOR.services_by_name["GraphService"],
         {
             "Follow": Follow(store, ids, views.users, readmodel),
             "Unfollow": Unfollow(store, readmodel),
-            "ListFollowers": ListFollowers(store, views, cursors),
-            "ListFollowing": ListFollowing(store, views, cursors),
+            "ListFollowers": ListFollowers(store, views.users, pages),
+            "ListFollowing": ListFollowing(store, views.users, pages),
         },
         priorities={"Follow": Priority.CRITICAL, "Unfollow": Priority.CRITICAL},
     )

@@ -21,7 +21,6 @@ from mesh.server import Service, rpcs
 from mesh.settings import Environment
 from services.tweet.consumers import subscriptions
 from services.tweet.domain import Mark
-from services.tweet.pages import Pages
 from services.tweet.rpc.batch_get_tweets import BatchGetTweets
 from services.tweet.rpc.create_tweet import CreateTweet
 from services.tweet.rpc.delete_tweet import DeleteTweet
@@ -44,6 +43,7 @@ from services.tweet.settings import TweetSettings
 from services.tweet.store.sql import SqlTweetStore
 from services.tweet.tweets import Tweets
 from views.hydrate import Hydrator
+from views.pages import Pages
 from views.present import Views
 from views.record import TWEET_PREFIX
 from views.remote import remote_users

@@ -9,10 +9,10 @@ from rookery.tweet.v1.tweet_service_pb2 import (
     ListRetweetsRequest,
 )
 
-from services.tweet.pages import Paged, Pages
 from services.tweet.store.base import By, TweetStore
 from views.entry import Entry
 from views.hydrate import Hydrator
+from views.pages import Paged, Pages
 from views.present import not_found
 from views.record import TWEET, is_there
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rookery.api.v2.envelope_pb2 import Problem
 from rookery.tweet.v1.tweet_service_pb2 import ListUserTweetsRequest
 
-from services.tweet.pages import Pages
 from services.tweet.store.base import By, TweetStore
 from views.entry import Entry
 from views.hydrate import Hydrator
+from views.pages import Pages
 from views.present import not_found
 from views.record import is_there
 from views.window import window_of

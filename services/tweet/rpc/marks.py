@@ -19,9 +19,9 @@ from rookery.tweet.v1.tweet_service_pb2 import (
 from mesh.ids import LeasedIds
 from mesh.interceptors.viewer import require_self
 from services.tweet.domain import Mark
-from services.tweet.pages import Paged, Pages
 from services.tweet.store.base import Marked, TweetStore
 from services.tweet.tweets import Tweets
+from views.pages import Paged, Pages
 
 
 class Marks:

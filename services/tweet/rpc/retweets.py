@@ -14,11 +14,11 @@ from mesh.errors import NotFound
 from mesh.ids import LeasedIds
 from mesh.interceptors.viewer import require_self
 from services.tweet.domain import retweet_of
-from services.tweet.pages import Pages
 from services.tweet.store.base import By, TweetStore
 from services.tweet.tweets import Tweets
 from views.entry import Entry
 from views.hydrate import Hydrator
+from views.pages import Pages
 from views.record import USER, is_there
 
 

@@ -79,13 +79,15 @@ class Pages:
         *,
         key: Callable[[R], int],
         user_id: Callable[[R], int],
+        missing: Callable[[], Awaitable[Problem | None]] | None = None,
     ) -> bytes:
         """A page of people; the arguments are those of `tweets`."""
         plan = users_plan(request)
         page, meta = await self._page(request, binding, fetch, key, 0, _DEFAULT_PAGE)
+        errors = [problem] if missing and not page.rows and (problem := await missing()) else []
         records = await self._records(self._views.users, [user_id(row) for row in page.rows])
         meta.result_count = len(records)
-        return await present_users(plan, self._views, records, meta=meta)
+        return await present_users(plan, self._views, records, errors=errors, meta=meta)
 
     async def _page(
         self,
