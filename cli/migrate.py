@@ -26,8 +26,8 @@ async def apply(migrations: Sequence[Migration]) -> list[tuple[str, list[str]]]:
     """
     if not migrations:
         return []
-    from mesh.db.sql import MigrationError
-    from mesh.db.sql import migrate as migrate_store
+    from mesh.db.migrations import MigrationError
+    from mesh.db.migrations import migrate as migrate_store
     from mesh.errors import Unavailable
 
     done = []

@@ -1,4 +1,4 @@
-"""SQL for services: units of work, group commit, and forward-only migrations.
+"""SQL for services: units of work and group commit. Schemas: mesh/db/migrations.py.
 
 A *unit* is a coroutine function that gets a `Tx`, runs statements on it and returns plain values. `Database.write` runs
 it in a transaction, `Database.read` on a consistent, read-only snapshot. Three rules hold on every backend:
@@ -18,10 +18,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import hashlib
 import queue
 import random
-import re
 import sqlite3
 import threading
 import time
@@ -67,7 +65,7 @@ _SQLITE_UNAVAILABLE = frozenset(
 )
 _PG_CONFLICTS = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
 # Classes of SQLSTATE about the server's state: connection exceptions, insufficient resources, operator intervention.
-_PG_UNAVAILABLE = ("08", "53", "57")
+PG_UNAVAILABLE = ("08", "53", "57")
 
 _log = structlog.stdlib.get_logger("mesh.db.sql")
 
@@ -226,7 +224,7 @@ def _drive(unit: Unit[T], tx: Tx) -> T:
     raise TypeError(f"{_unit_name(unit)} awaits something that is not its Tx")
 
 
-def _sqlite_error(error: BaseException) -> BaseException:
+def sqlite_error(error: BaseException) -> BaseException:
     """The error for the caller: `Unavailable` when it is about the store's state."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, sqlite3.Error) and (getattr(cause, "sqlite_errorcode", 0) & 0xFF) in _SQLITE_UNAVAILABLE:
@@ -278,7 +276,7 @@ class _SqliteThread:
             self._connection, self._raw = connection, raw
             self._prepare()
         except BaseException as error:  # noqa: BLE001 - raised by `open` on the event loop
-            self._post(_fail, self.ready, _sqlite_error(error))
+            self._post(_fail, self.ready, sqlite_error(error))
             return
         self._post(_succeed, self.ready)
         try:
@@ -294,7 +292,7 @@ class _SqliteThread:
         self._raw.isolation_level = None  # transactions are begun and ended here, by name
         self._raw.execute(f"PRAGMA busy_timeout = {self._busy_ms}")
         if self._writes:
-            _enable_wal(self._raw, self._busy_ms / 1000)
+            enable_wal(self._raw, self._busy_ms / 1000)
             # In WAL mode only FULL has a commit on disk when it returns (https://sqlite.org/pragma.html).
             self._raw.execute("PRAGMA synchronous = FULL")
         else:
@@ -317,7 +315,7 @@ class _SqliteThread:
             outcome.value = job.context.run(_drive, job.unit, tx)
             outcome.callbacks = tx._callbacks
         except BaseException as error:  # noqa: BLE001 - it belongs to the caller, whatever it is
-            outcome.error = _sqlite_error(error)
+            outcome.error = sqlite_error(error)
         finally:
             with self._lock:
                 self._current = None
@@ -340,7 +338,7 @@ class _SqliteThread:
             if self._raw.in_transaction:
                 self._raw.execute("ROLLBACK")
         except sqlite3.Error as error:
-            return _Outcome(job, error=_sqlite_error(error))
+            return _Outcome(job, error=sqlite_error(error))
         return outcome
 
     # writes
@@ -438,7 +436,7 @@ def _settle(kind: str, outcomes: Sequence[_Outcome]) -> None:
             future.set_exception(outcome.error)
 
 
-def _enable_wal(raw: sqlite3.Connection, seconds: float) -> None:
+def enable_wal(raw: sqlite3.Connection, seconds: float) -> None:
     """Switch to WAL; the switch does not wait for other processes that switch at the same moment, so this does."""
     until = time.monotonic() + max(seconds, 1.0)
     while True:
@@ -524,7 +522,7 @@ class _SqliteBackend:
 # --- Pooled, asynchronous (PostgreSQL) -----------------------------------------------------------------------------
 
 
-class _PooledBackend:
+class PooledBackend:
     """Each unit has a connection of a pool and a transaction of its own.
 
     Writes are SERIALIZABLE and reads a REPEATABLE READ snapshot, so that a unit means on PostgreSQL what it means with
@@ -562,7 +560,7 @@ class _PooledBackend:
         except (PoolTimeout, OSError) as error:
             raise Unavailable("the database cannot answer now") from error
         except DBAPIError as error:
-            if self._unavailable(error):
+            if self.unavailable(error):
                 raise Unavailable("the database cannot answer now") from error
             raise
         finally:
@@ -589,11 +587,12 @@ class _PooledBackend:
             attempt += 1
 
     @staticmethod
-    def _unavailable(error: DBAPIError) -> bool:
+    def unavailable(error: DBAPIError) -> bool:
+        """Whether an error speaks of the server and not of the statement."""
         state = _sqlstate(error)
         if state is None:
             return error.connection_invalidated or isinstance(error, (InterfaceError, OperationalError))
-        return state in _PG_CONFLICTS or state.startswith(_PG_UNAVAILABLE)
+        return state in _PG_CONFLICTS or state.startswith(PG_UNAVAILABLE)
 
     async def close(self) -> None:
         try:
@@ -636,7 +635,7 @@ class Database:
             raise ValueError("pool_size, deadline and max_waiting must be positive")
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite":
-            _sqlite_path(parsed)
+            sqlite_path(parsed)
             loop = asyncio.get_running_loop()
             embedded = _SqliteBackend(parsed, loop, readers=pool_size, deadline=deadline, limit=max_waiting)
             try:
@@ -654,7 +653,7 @@ class Database:
                 pool_use_lifo=True,
                 connect_args={"timeout": deadline, "command_timeout": deadline},
             )
-            return cls(_PooledBackend(engine, limit=max_waiting), deadline)
+            return cls(PooledBackend(engine, limit=max_waiting), deadline)
         raise ValueError(f"no database backend for {parsed.drivername!r}: use sqlite+aiosqlite or postgresql+asyncpg")
 
     @property
@@ -697,7 +696,7 @@ class Database:
         await self._backend.close()
 
 
-def _sqlite_path(url: URL) -> Path:
+def sqlite_path(url: URL) -> Path:
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise ValueError("an SQLite URL must name a file: readers and the writer are separate connections")
     path = Path(url.database)
@@ -706,236 +705,4 @@ def _sqlite_path(url: URL) -> Path:
     return path
 
 
-# --- Migrations ------------------------------------------------------------------------------------------------------
-
-_MIGRATION_NAME = re.compile(r"(\d{3})_([a-z0-9_]+)\.sql")
-_MIGRATIONS_DDL = (
-    "CREATE TABLE IF NOT EXISTS schema_migrations ("
-    "number INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_ms BIGINT NOT NULL)"
-)
-_MIGRATION_LOCK = 0x6D65_7368  # advisory lock key: "mesh"
-_MIGRATE_WAIT_S = 60.0  # for another process's migration to end
-
-
-class MigrationError(Exception):
-    """The folder and the database do not fit together, or a migration cannot be applied. Nothing of it was applied."""
-
-
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One file of a schema folder."""
-
-    number: int
-    name: str
-    sql: str
-    sha256: str
-
-
-def load_migrations(folder: Path) -> list[Migration]:
-    """The migrations in `folder`, in order.
-
-    Raises:
-        MigrationError: no such folder, a `.sql` file that is not named `NNN_name.sql`, or a number used twice.
-    """
-    if not folder.is_dir():
-        raise MigrationError(f"no schema folder {folder.name!r}")
-    found: dict[int, Migration] = {}
-    for path in sorted(folder.glob("*.sql")):
-        match = _MIGRATION_NAME.fullmatch(path.name)
-        if match is None:
-            raise MigrationError(f"{path.name} is not named NNN_name.sql")
-        number = int(match[1])
-        if number in found:
-            raise MigrationError(f"{path.name} has the number of {found[number].name}")
-        content = path.read_bytes()
-        found[number] = Migration(number, path.stem, content.decode(), hashlib.sha256(content).hexdigest())
-    return [found[number] for number in sorted(found)]
-
-
-async def migrate(url: str, folder: Path) -> list[str]:
-    """Bring the schema at `url` up to the newest file of `folder`.
-
-    Files are named `NNN_name.sql`, applied in order, forward only, each in a transaction of its own, and recorded in
-    `schema_migrations`. Safe to run again, and by several processes at once. A database that is ahead of the folder is
-    accepted (an older release runs on a newer schema during a roll-back).
-
-    Args:
-        url: as for `Database.open`.
-        folder: the schema folder of this backend.
-
-    Returns:
-        The names that this call applied.
-
-    Raises:
-        MigrationError: an applied file was changed or is missing, a file is numbered below an applied one, or a
-            statement failed.
-        Unavailable: the database cannot be reached.
-    """
-    parsed = make_url(url)
-    migrations = await asyncio.to_thread(load_migrations, folder)
-    if parsed.get_backend_name() == "sqlite":
-        return await asyncio.to_thread(_migrate_sqlite, _sqlite_path(parsed), migrations)
-    if parsed.get_backend_name() == "postgresql":
-        return await _migrate_postgresql(parsed, migrations)
-    raise ValueError(f"no database backend for {parsed.drivername!r}")
-
-
-def _next_migration(applied: Mapping[int, tuple[str, str]], migrations: Sequence[Migration]) -> Migration | None:
-    """The first file to apply, after a check of those that were.
-
-    Args:
-        applied: number -> (name, sha256), as recorded.
-        migrations: the folder, in order.
-    """
-    newest_file = migrations[-1].number if migrations else 0
-    files = {migration.number: migration for migration in migrations}
-    for number, (name, sha256) in sorted(applied.items()):
-        if number not in files:
-            if number <= newest_file:
-                raise MigrationError(f"{name} was applied and is missing from the folder")
-            _log.warning("the schema is newer than this release", migration=name)
-        elif files[number].sha256 != sha256:
-            raise MigrationError(f"{name} was changed after it was applied")
-    newest_applied = max(applied, default=0)
-    for migration in migrations:
-        if migration.number not in applied:
-            if migration.number < newest_applied:
-                raise MigrationError(f"{migration.name} is numbered below an applied migration")
-            return migration
-    return None
-
-
-def split_sqlite(script: str) -> list[str]:
-    """Split a script at the semicolons that end statements (not at those in strings, comments or trigger bodies).
-
-    Raises:
-        MigrationError: the last statement has no end.
-    """
-    statements: list[str] = []
-    rest = ""
-    for part in re.split(r"(?<=;)", script):
-        rest += part
-        if sqlite3.complete_statement(rest):
-            statements.append(rest.strip())
-            rest = ""
-    if re.sub(r"--[^\n]*|/\*.*?\*/|\s", "", rest, flags=re.DOTALL):
-        raise MigrationError("the last statement has no semicolon")
-    return statements
-
-
-def _migrate_sqlite(path: Path, migrations: Sequence[Migration]) -> list[str]:
-    applied_now: list[str] = []
-    raw = sqlite3.connect(path, timeout=_MIGRATE_WAIT_S, isolation_level=None)
-    try:
-        _enable_wal(raw, _MIGRATE_WAIT_S)
-        raw.execute("PRAGMA synchronous = FULL")
-        # Tables are changed by making a new one and renaming it, which needs this off; a check before COMMIT stands in.
-        raw.execute("PRAGMA foreign_keys = OFF")
-        while True:
-            raw.execute("BEGIN EXCLUSIVE")  # one process at a time; each looks again at what is left to do
-            try:
-                raw.execute(_MIGRATIONS_DDL)
-                rows = raw.execute("SELECT number, name, sha256 FROM schema_migrations").fetchall()
-                migration = _next_migration({row[0]: (row[1], row[2]) for row in rows}, migrations)
-                if migration is not None:
-                    _apply_sqlite(raw, migration)
-                raw.execute("COMMIT")
-            except BaseException:
-                if raw.in_transaction:
-                    raw.execute("ROLLBACK")
-                raise
-            if migration is None:
-                return applied_now
-            applied_now.append(migration.name)
-    except sqlite3.Error as error:
-        raise _sqlite_error(error) from error
-    finally:
-        raw.close()
-
-
-def _apply_sqlite(raw: sqlite3.Connection, migration: Migration) -> None:
-    for statement in split_sqlite(migration.sql):
-        try:
-            raw.execute(statement)
-        except sqlite3.Error as error:
-            if isinstance(_sqlite_error(error), Unavailable):
-                raise
-            raise MigrationError(f"{migration.name}: {error}") from error
-        if not raw.in_transaction:
-            raise MigrationError(f"{migration.name}: a migration must not end its transaction")
-    broken = raw.execute("PRAGMA foreign_key_check").fetchone()
-    if broken is not None:
-        raise MigrationError(f"{migration.name}: rows of {broken[0]} refer to missing rows of {broken[2]}")
-    raw.execute(
-        "INSERT INTO schema_migrations (number, name, sha256, applied_ms) VALUES (?, ?, ?, ?)",
-        (migration.number, migration.name, migration.sha256, time.time_ns() // 1_000_000),
-    )
-
-
-async def _migrate_postgresql(url: URL, migrations: Sequence[Migration]) -> list[str]:
-    applied_now: list[str] = []
-    engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 10.0})
-    try:
-        async with asyncio.timeout(_MIGRATE_WAIT_S * 10):
-            while True:
-                async with engine.begin() as connection:
-                    migration = await _apply_postgresql(connection, migrations)
-                if migration is None:
-                    return applied_now
-                applied_now.append(migration.name)
-    except (OSError, TimeoutError) as error:
-        raise Unavailable("the database cannot be migrated now") from error
-    except DBAPIError as error:
-        if _PooledBackend._unavailable(error):
-            raise Unavailable("the database cannot be migrated now") from error
-        raise MigrationError(str(error.orig)) from error
-    finally:
-        await engine.dispose()
-
-
-async def _apply_postgresql(connection: AsyncConnection, migrations: Sequence[Migration]) -> Migration | None:
-    await connection.execute(text(f"SET LOCAL lock_timeout = {int(_MIGRATE_WAIT_S * 1000)}"))
-    await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-    await connection.execute(text(_MIGRATIONS_DDL))
-    rows = await connection.execute(text("SELECT number, name, sha256 FROM schema_migrations"))
-    migration = _next_migration({row[0]: (row[1], row[2]) for row in rows}, migrations)
-    if migration is None:
-        return None
-    # The server itself splits a script (simple query protocol), so quotes, comments and $$ bodies are as it sees them.
-    driver = (await connection.get_raw_connection()).driver_connection
-    if driver is None:
-        raise Unavailable("the connection is gone")
-    try:
-        await driver.execute(migration.sql)
-    except Exception as error:
-        state = getattr(error, "sqlstate", None)
-        if not isinstance(state, str) or state.startswith(_PG_UNAVAILABLE):
-            raise
-        raise MigrationError(f"{migration.name}: {error}") from error
-    if not driver.is_in_transaction():
-        raise MigrationError(f"{migration.name}: a migration must not end its transaction")
-    await connection.execute(
-        text("INSERT INTO schema_migrations (number, name, sha256, applied_ms) VALUES (:number, :name, :sha256, :at)"),
-        {
-            "number": migration.number,
-            "name": migration.name,
-            "sha256": migration.sha256,
-            "at": time.time_ns() // 1_000_000,
-        },
-    )
-    return migration
-
-
-__all__ = [
-    "Database",
-    "Migration",
-    "MigrationError",
-    "Params",
-    "Rows",
-    "Tx",
-    "Unit",
-    "insert_for",
-    "load_migrations",
-    "migrate",
-    "split_sqlite",
-]
+__all__ = ["Database", "Params", "Rows", "Tx", "Unit", "insert_for"]

@@ -22,7 +22,8 @@ from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered
 
 from cli.profile import PROJECT
 from mesh.bus.redis_streams import RedisStreamsBus
-from mesh.db.sql import Database, migrate
+from mesh.db.migrations import migrate
+from mesh.db.sql import Database
 from mesh.errors import AlreadyExists, DeadlineExceeded
 from mesh.outbox import Outbox
 from services.graph.domain import Line

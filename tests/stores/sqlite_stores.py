@@ -10,7 +10,8 @@ from pathlib import Path
 from google.protobuf import descriptor_pool, message_factory
 
 from mesh.bus.redis_streams import RedisStreamsBus
-from mesh.db.sql import Database, Tx, migrate
+from mesh.db.migrations import migrate
+from mesh.db.sql import Database, Tx
 from mesh.outbox import Outbox
 
 from .suites.events import Event

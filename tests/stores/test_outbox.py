@@ -20,7 +20,8 @@ import redis.asyncio as redis
 from mesh.bus.base import Message
 from mesh.bus.redis_server import RedisStreamsOptions, stream_key
 from mesh.bus.redis_streams import RedisStreamsBus
-from mesh.db.sql import Database, Tx, migrate
+from mesh.db.migrations import migrate
+from mesh.db.sql import Database, Tx
 from mesh.outbox import OUTBOX_DDL, Outbox, OutboxOptions
 
 from .conftest import Valkey

@@ -16,7 +16,8 @@ from sqlalchemy import column, select, table
 from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from mesh.db.sql import Database, MigrationError, Tx, _PooledBackend, migrate, split_sqlite
+from mesh.db.migrations import MigrationError, migrate, split_sqlite
+from mesh.db.sql import Database, PooledBackend, Tx
 from mesh.errors import Unavailable
 
 ITEMS = table("items", column("id"), column("name"))
@@ -278,7 +279,7 @@ async def test_an_unusable_url_is_a_clear_error(url: str) -> None:
 
 async def test_the_pooled_backend_keeps_the_same_promises(tmp_path: Path) -> None:
     """The code path of PostgreSQL, on the asynchronous SQLite driver, since that server is not part of this suite."""
-    backend = _PooledBackend(create_async_engine(url_of(tmp_path)), limit=10)
+    backend = PooledBackend(create_async_engine(url_of(tmp_path)), limit=10)
     database = Database(backend, 2.0)
     seen: list[str] = []
 
@@ -342,7 +343,7 @@ async def test_two_processes_migrate_at_once(tmp_path: Path) -> None:
     files = {f"m{n:03}_step": f"CREATE TABLE t{n} (id INTEGER PRIMARY KEY);\n" for n in range(1, 61)}
     schema = write_migrations(tmp_path, **files)
     code = (
-        "import asyncio, sys; from pathlib import Path; from mesh.db.sql import migrate\n"
+        "import asyncio, sys; from pathlib import Path; from mesh.db.migrations import migrate\n"
         "print('ready', flush=True)\n"
         "sys.stdin.readline()\n"
         "print(len(asyncio.run(migrate(sys.argv[1], Path(sys.argv[2])))))"

@@ -21,7 +21,8 @@ from mesh.bus.redis_streams import RedisStreamsBus
 from mesh.cache.loading import LoadingCache
 from mesh.cache.records import Records
 from mesh.cache.store import CacheStore
-from mesh.db.sql import Database, migrate
+from mesh.db.migrations import migrate
+from mesh.db.sql import Database
 from mesh.outbox import Outbox
 from services.user.consumers import count_changes, subscriptions
 from services.user.domain import CountChange

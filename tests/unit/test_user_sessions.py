@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.db.sql import Database, Tx, migrate
+from mesh.db.migrations import migrate
+from mesh.db.sql import Database, Tx
 from mesh.errors import Unauthenticated
 from services.user.domain import Person, RefreshToken
 from services.user.passwords import Passwords

@@ -12,7 +12,8 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError
 from joserfc.jwk import KeySet
 
-from mesh.db.sql import Database, migrate
+from mesh.db.migrations import migrate
+from mesh.db.sql import Database
 from services.user.store.sql import SqlKeyStore
 from services.user.tokens import AUDIENCE, ISSUER, AccessTokens
 

@@ -22,7 +22,7 @@ from rookery.api.v2.tweet_pb2 import Tweet
 from rookery.api.v2.user_pb2 import User
 
 from mesh.client import ClientMetrics
-from mesh.db.sql import migrate
+from mesh.db.migrations import migrate
 from mesh.server import Service
 from mesh.settings import Environment
 
