@@ -1,7 +1,7 @@
 """What a profile consists of: its processes, what each needs, and the environment each gets.
 
 An operator's own `ROOKERY_*` variables override the table below; this is how an engine is swapped by its URL:
-`ROOKERY_USERS_URL=postgresql+asyncpg://... rookery up`. Three rules keep that safe:
+`ROOKERY_CACHE_URL=redis://... ROOKERY_BUS_URL=redis://... rookery up`. Three rules keep that safe:
 
 - Where a process listens is the supervisor's to say (`ROOKERY_LISTEN`, `ROOKERY_METRICS_LISTEN` are ignored).
 - A store's URL, which may hold a password, goes only to the service that owns the store, and to migrations.

@@ -175,48 +175,29 @@ class Selecting(Protocol):
 
 def tweets_plan(request: Selecting) -> Plan:
     """The plan of a request whose `data` is tweets. Raises InvalidArgument for a name that X does not know."""
-    return _tweets_plan(request.tweet.fields, request.post.fields, request.user.fields, request.expansions)
+    return _plan(True, request.tweet.fields, request.post.fields, request.user.fields, request.expansions)
 
 
 def users_plan(request: Selecting) -> Plan:
     """The plan of a request whose `data` is people. Raises InvalidArgument for a name that X does not know."""
-    return _users_plan(request.tweet.fields, request.post.fields, request.user.fields, request.expansions)
+    return _plan(False, request.tweet.fields, request.post.fields, request.user.fields, request.expansions)
 
 
 @lru_cache(maxsize=_PLANS)
-def _tweets_plan(tweet_fields: str, post_fields: str, user_fields: str, expansions: str) -> Plan:
+def _plan(of_tweets: bool, tweet_fields: str, post_fields: str, user_fields: str, expansions: str) -> Plan:
     wanted = _names(expansions)
     posts = bool(post_fields) or any("post" in name for name in wanted)
-    known = _POST_EXPANSIONS if posts else _TWEET_EXPANSIONS
-    _check("expansions", wanted, known.keys() | _TWEET_EXPANSIONS_ABSENT)
+    if of_tweets:
+        known, absent = _POST_EXPANSIONS if posts else _TWEET_EXPANSIONS, _TWEET_EXPANSIONS_ABSENT
+    else:
+        known, absent = _USER_POST_EXPANSIONS if posts else _USER_EXPANSIONS, _USER_EXPANSIONS_ABSENT
+    _check("expansions", wanted, known.keys() | absent)
     shown = {known[name] for name in wanted if name in known}
-    return _plan(posts, tweet_fields, post_fields, user_fields, wanted & known.keys(), shown, set())
-
-
-@lru_cache(maxsize=_PLANS)
-def _users_plan(tweet_fields: str, post_fields: str, user_fields: str, expansions: str) -> Plan:
-    wanted = _names(expansions)
-    posts = bool(post_fields) or any("post" in name for name in wanted)
-    known = _USER_POST_EXPANSIONS if posts else _USER_EXPANSIONS
-    _check("expansions", wanted, known.keys() | _USER_EXPANSIONS_ABSENT)
-    shown = {known[name] for name in wanted if name in known}
-    return _plan(posts, tweet_fields, post_fields, user_fields, wanted & known.keys(), set(), shown)
-
-
-def _plan(
-    posts: bool,
-    tweet_fields: str,
-    post_fields: str,
-    user_fields: str,
-    expansions: frozenset[str],
-    tweet_shown: set[str],
-    user_shown: set[str],
-) -> Plan:
     of_tweet, of_post, of_user = _names(tweet_fields), _names(post_fields), _names(user_fields)
     _check("tweet.fields", of_tweet, _TWEET_FIELDS | _TWEET_ABSENT)
     _check("post.fields", of_post, _POST_FIELDS | _TWEET_ABSENT)
     _check("user.fields", of_user, _USER_FIELDS | _USER_ABSENT)
-    fields = {_as_posts(name) if posts else name for name in of_tweet | of_post | tweet_shown}
+    fields = {_as_posts(name) if posts else name for name in of_tweet | of_post | (shown if of_tweets else set())}
     fields |= {"default", "edit_history_post_ids" if posts else "edit_history_tweet_ids"}
     return Plan(
         posts=posts,
@@ -224,10 +205,12 @@ def _plan(
             name.replace("referenced_posts.", "referenced_tweets.id.")
             .replace("referenced_posts", "referenced_tweets.id")
             .replace("pinned_post_id", "pinned_tweet_id")
-            for name in expansions
+            for name in wanted & known.keys()
         ),
         cut_tweet=TWEET.cutter(TWEET.ranges(fields & TWEET.index.keys())),
-        cut_user=USER.cutter(USER.ranges(({"default"} | of_user | user_shown) & USER.index.keys())),
+        cut_user=USER.cutter(
+            USER.ranges(({"default"} | of_user | (set() if of_tweets else shown)) & USER.index.keys())
+        ),
     )
 
 

@@ -12,7 +12,7 @@ class UserSettings:
     """What `user` needs besides mesh.settings.ServerSettings."""
 
     database_url: str
-    """The users store, `sqlite+aiosqlite:///path` or `postgresql+asyncpg://...`."""
+    """The users store, `sqlite+aiosqlite:///path`."""
     cache_url: str
     """The cache store."""
     bus_url: str

@@ -595,7 +595,7 @@ class TestEnvironment:
                 "ROOKERY_USERS_URL": "postgresql+asyncpg://rookery:p@ss/word@db/users?password=hunter2&ssl=1",
                 "ROOKERY_CACHE_URL": "unix:///tmp/v.sock?db=0",
                 "ROOKERY_CURSOR_KEY": "abc",
-                "HOME": "/home/me",
+                "HOME": "/home/user",
             }
         )
         assert shown == {

@@ -1,4 +1,4 @@
-"""The follow graph in SQL (SQLite, PostgreSQL)."""
+"""The follow graph in SQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tweets in SQL (SQLite, PostgreSQL)."""
+"""Tweets in SQL."""
 
 from __future__ import annotations
 

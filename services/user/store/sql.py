@@ -1,4 +1,4 @@
-"""People, sessions and keys in SQL (SQLite, PostgreSQL)."""
+"""People, sessions and keys in SQL."""
 
 from __future__ import annotations
 
