@@ -10,9 +10,9 @@ from rookery.api.v2.tweet_pb2 import ReferencedTweet, Tweet, TweetEntities, Twee
 from mesh.cache.records import TOMBSTONE
 from mesh.errors import InvalidArgument, PermissionDenied, Violation
 from mesh.ids import rfc3339_of_id
-from services.tweet.text import problem_of
 from views.entry import Entry
 from views.record import TWEET
+from views.text import problem_of
 
 _SOURCE = "Rookery"
 

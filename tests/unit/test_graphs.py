@@ -10,7 +10,7 @@ import pytest
 from cli.graphs import Graph, GraphError, read_edge_list, scale_free
 from cli.samples import display_name, tweet_text, username
 from cli.seed import Sample
-from services.tweet.text import entities, problem_of
+from views.text import entities, problem_of
 
 
 def _file(folder: Path, text: str | bytes) -> Path:

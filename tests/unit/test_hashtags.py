@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from services.tweet.text import entities
+from views.text import entities
 
 
 def tags(text: str) -> list[str]:

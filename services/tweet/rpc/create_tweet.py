@@ -18,8 +18,8 @@ from mesh.ids import LeasedIds
 from mesh.interceptors.viewer import require_self, require_viewer
 from services.tweet.domain import StoredTweet, checked_text, may_not_reply, needs_following, not_visible
 from services.tweet.store.base import TweetStore
-from services.tweet.text import entities
 from services.tweet.tweets import Tweets
+from views.text import entities
 
 if TYPE_CHECKING:
     from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceAsyncStub

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tweet.text import MAX_WEIGHT, entities, problem_of, weight
+from views.text import MAX_WEIGHT, entities, problem_of, weight
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
 URL = "https://example.com/a"
