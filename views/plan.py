@@ -23,7 +23,6 @@ _MAX_TEXT = 1024  # all names of one kind together have 500
 _TWEET_ABSENT = frozenset(
     [
         "article",
-        "attachments",
         "card_uri",
         "community_id",
         "context_annotations",
@@ -46,7 +45,6 @@ _USER_ABSENT = frozenset(
         "affiliation",
         "confirmed_email",
         "connection_status",
-        "entities",
         "is_identity_verified",
         "most_recent_post_id",
         "most_recent_tweet_id",
@@ -68,6 +66,7 @@ _TWEET_FIELDS = frozenset(
         "in_reply_to_user_id",
         "referenced_tweets",
         "entities",
+        "attachments",
         "lang",
         "possibly_sensitive",
         "reply_settings",
@@ -89,6 +88,7 @@ _USER_FIELDS = frozenset(
         "description",
         "location",
         "url",
+        "entities",
         "pinned_tweet_id",
         "pinned_post_id",
         "profile_image_url",

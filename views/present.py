@@ -15,7 +15,7 @@ from rookery.api.v2.envelope_pb2 import Meta, Problem
 
 from views.hydrate import Hydrator
 from views.plan import Plan
-from views.record import TWEET, USER, is_there, owner_of
+from views.record import TWEET, USER, author_of, is_there
 
 _PROBLEMS = "https://api.x.com/2/problems/"
 
@@ -103,7 +103,7 @@ async def present_tweets(
     if not plan.expansions:
         return _page(data, b"", errors, meta)
     people: dict[int, bytes | None] = dict(authors or {})
-    wanted = dict.fromkeys(owner_of(record) for record in records) if "author_id" in plan.expansions else {}
+    wanted = dict.fromkeys(author_of(record) for record in records) if "author_id" in plan.expansions else {}
     included: list[bytes] = []
     missing: list[Problem] = list(errors)
     if plan.expansions != {"author_id"}:
@@ -115,7 +115,7 @@ async def present_tweets(
                 if is_there(record) and record is not None:
                     included.append(record)
                     if "referenced_tweets.id.author_id" in plan.expansions:
-                        wanted[owner_of(record)] = None
+                        wanted[author_of(record)] = None
                 else:
                     missing.append(not_found("tweet", "referenced_tweets.id", str(tweet_id)))
         if "in_reply_to_user_id" in plan.expansions:

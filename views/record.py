@@ -3,7 +3,7 @@
 A record is
 
     version   8 bytes big-endian (mesh/cache/records.py)
-    owner     8 bytes big-endian: the tweet's author; the person themself
+    facts     what rules need, of a fixed size: a tweet's list entry (views/entry.py); a person's flags, 1 byte
     offsets   2 bytes little-endian for each slot and one for the end, from the record's beginning
     slots     each the wire format of one or more fields of the resource, in the order of `Layout.slots`
 
@@ -28,13 +28,15 @@ from rookery.api.v2.tweet_pb2 import Tweet, TweetPublicMetrics
 from rookery.api.v2.user_pb2 import User
 
 from mesh.cache.records import VERSION_BYTES
+from views.entry import SIZE, Entry, unpack
 
-TWEET_PREFIX = "tweet:1:"
-USER_PREFIX = "user:1:"
+TWEET_PREFIX = "tweet:2:"
+USER_PREFIX = "user:2:"
 
 M = TypeVar("M", bound=Message)
-_HEAD = Struct(">QQ")
-_OWNER = Struct(">Q")
+_VERSION = Struct(">Q")
+_AUTHOR = Struct(">Q")
+_PROTECTED = 1
 Ranges = tuple[tuple[int, int], ...]
 """Slots to keep: pairs of the first and one past the last, ascending."""
 
@@ -45,6 +47,8 @@ class Layout(Generic[M]):
 
     message: type[M]
     """The resource."""
+    facts: int
+    """Bytes of facts."""
     slots: Mapping[str, Callable[[M], M]]
     """For each slot, what of the resource it holds."""
 
@@ -61,17 +65,19 @@ class Layout(Generic[M]):
     @cached_property
     def start(self) -> int:
         """Where the slots begin."""
-        return _HEAD.size + self.offsets.size
+        return VERSION_BYTES + self.facts + self.offsets.size
 
-    def encode(self, resource: M, *, version: int, owner: int) -> bytes:
-        """The record of `resource`. Raises ValueError when it would have more than 65,535 bytes."""
+    def encode(self, resource: M, *, version: int, facts: bytes) -> bytes:
+        """The record of `resource`. Raises ValueError for facts of another size, and for more than 65,535 bytes."""
+        if len(facts) != self.facts:
+            raise ValueError(f"{self.facts} bytes of facts are needed, not {len(facts)}")
         parts = [cut(resource).SerializeToString() for cut in self.slots.values()]
         places = [self.start]
         for part in parts:
             places.append(places[-1] + len(part))
         if places[-1] > 0xFFFF:
             raise ValueError(f"a record may have at most 65535 bytes, not {places[-1]}")
-        return _HEAD.pack(version, owner) + self.offsets.pack(*places) + b"".join(parts)
+        return _VERSION.pack(version) + facts + self.offsets.pack(*places) + b"".join(parts)
 
     def parse(self, record: bytes) -> M:
         """The whole resource, in both vocabularies."""
@@ -90,7 +96,7 @@ class Layout(Generic[M]):
 
     def cutter(self, ranges: Ranges) -> Callable[[bytes], bytes]:
         """A function that cuts a record to `ranges`; the result parses as the resource."""
-        unpack, at = self.offsets.unpack_from, _HEAD.size
+        unpack, at = self.offsets.unpack_from, VERSION_BYTES + self.facts
         if len(ranges) == 1:
             ((first, last),) = ranges
 
@@ -107,10 +113,25 @@ class Layout(Generic[M]):
         return cut
 
 
-def owner_of(record: bytes) -> int:
-    """The tweet's author; of a person's record, the person."""
-    owner: int = _OWNER.unpack_from(record, 8)[0]
-    return owner
+def entry_of(record: bytes) -> Entry:
+    """A tweet's list entry, from its record."""
+    return unpack(record[VERSION_BYTES : VERSION_BYTES + SIZE])
+
+
+def author_of(record: bytes) -> int:
+    """A tweet's author, from its record."""
+    author: int = _AUTHOR.unpack_from(record, VERSION_BYTES + 8)[0]
+    return author
+
+
+def person_facts(*, protected: bool) -> bytes:
+    """The facts of a person's record."""
+    return bytes([_PROTECTED if protected else 0])
+
+
+def is_protected(record: bytes) -> bool:
+    """Whether only accepted followers see a person's tweets, from the person's record."""
+    return bool(record[VERSION_BYTES] & _PROTECTED)
 
 
 def is_there(record: bytes | None) -> bool:
@@ -148,6 +169,7 @@ def _metrics(without: str) -> Callable[[Tweet], Tweet]:
 
 TWEET: Layout[Tweet] = Layout(
     Tweet,
+    SIZE,
     {
         "default": _only("id", "text"),
         "edit_history_tweet_ids": _only("edit_history_tweet_ids"),
@@ -162,6 +184,7 @@ TWEET: Layout[Tweet] = Layout(
         "possibly_sensitive": _only("possibly_sensitive"),
         "reply_settings": _only("reply_settings"),
         "source": _only("source"),
+        "attachments": _only("attachments"),
         "edit_history_post_ids": _only("edit_history_post_ids"),
         "referenced_posts": _only("referenced_posts"),
         "post_public_metrics": _metrics("retweet_count"),
@@ -170,6 +193,7 @@ TWEET: Layout[Tweet] = Layout(
 
 USER: Layout[User] = Layout(
     User,
+    1,
     {
         "default": _only("id", "name", "username"),
         "created_at": _only("created_at"),
@@ -184,5 +208,6 @@ USER: Layout[User] = Layout(
         "profile_banner_url": _only("profile_banner_url"),
         "pinned_tweet_id": _only("pinned_tweet_id"),
         "pinned_post_id": _only("pinned_post_id"),
+        "entities": _only("entities"),
     },
 )

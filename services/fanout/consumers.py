@@ -21,7 +21,13 @@ _AGGREGATE_S = 0.1  # a burst of follows is handled together
 
 
 def _entry(event: TweetCreated | TweetDeleted) -> Entry:
-    return Entry(event.tweet_id, event.author_id, event.in_reply_to_user_id, event.retweeted_tweet_id)
+    return Entry(
+        event.tweet_id,
+        event.author_id,
+        event.in_reply_to_user_id,
+        event.retweeted_tweet_id,
+        event.retweeted_author_id,
+    )
 
 
 def subscriptions(bus: Bus, delivery: Delivery) -> list[Subscription]:

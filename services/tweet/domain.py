@@ -62,6 +62,8 @@ class StoredTweet:
     """What it quotes; 0 for nothing."""
     retweeted_id: int = 0
     """What it repeats; 0 for nothing."""
+    retweeted_author_id: int = 0
+    """Who wrote what it repeats; 0 for nobody."""
     retweet_count: int = 0
     """Retweets."""
     reply_count: int = 0
@@ -80,7 +82,7 @@ class StoredTweet:
     @property
     def entry(self) -> Entry:
         """As tweet lists have it."""
-        return Entry(self.id, self.author_id, self.in_reply_to_user_id, self.retweeted_id)
+        return Entry(self.id, self.author_id, self.in_reply_to_user_id, self.retweeted_id, self.retweeted_author_id)
 
     @property
     def references(self) -> list[tuple[str, int]]:
@@ -139,6 +141,7 @@ def retweet_of(original: StoredTweet, *, tweet_id: int, author_id: int, username
         possibly_sensitive=original.possibly_sensitive,
         conversation_id=tweet_id,
         retweeted_id=original.id,
+        retweeted_author_id=original.author_id,
     )
 
 
@@ -179,4 +182,4 @@ def record(tweet: StoredTweet) -> bytes:
     """The read-model record; a tombstone for a deleted tweet."""
     if tweet.deleted:
         return TOMBSTONE
-    return TWEET.encode(resource(tweet), version=tweet.version, owner=tweet.author_id)
+    return TWEET.encode(resource(tweet), version=tweet.version, facts=tweet.entry.pack())

@@ -10,7 +10,7 @@ from rookery.api.v2.user_pb2 import User, UserPublicMetrics
 
 from mesh.errors import Unauthenticated
 from mesh.ids import rfc3339_of_id
-from views.record import USER
+from views.record import USER, person_facts
 
 _SESSION_BYTES = 16
 _SECRET_BYTES = 32
@@ -93,7 +93,7 @@ def resource(person: Person) -> User:
 
 def record(person: Person) -> bytes:
     """The read-model record."""
-    return USER.encode(resource(person), version=person.version, owner=person.id)
+    return USER.encode(resource(person), version=person.version, facts=person_facts(protected=person.protected))
 
 
 @dataclass(frozen=True, slots=True)

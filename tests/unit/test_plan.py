@@ -10,8 +10,9 @@ from rookery.api.v2.tweet_pb2 import ReferencedTweet, Tweet
 from rookery.api.v2.user_pb2 import User
 
 from mesh.errors import InvalidArgument
+from views.entry import Entry
 from views.plan import Plan, tweets_plan, users_plan
-from views.record import TWEET, USER
+from views.record import TWEET, USER, person_facts
 
 ID = 2**61 + 3
 
@@ -47,10 +48,11 @@ def full_tweet() -> bytes:
         reply_settings="everyone",
         source="x",
     )
+    tweet.attachments.poll_ids.append(3)
     tweet.entities.hashtags.add(tag="a")
     metrics = tweet.public_metrics
     metrics.retweet_count = metrics.repost_count = metrics.like_count = 0
-    return TWEET.encode(tweet, version=1, owner=7)
+    return TWEET.encode(tweet, version=1, facts=Entry(ID, 7).pack())
 
 
 def full_user() -> bytes:
@@ -60,7 +62,7 @@ def full_user() -> bytes:
     user.verified_type = "none"
     user.profile_image_url = user.profile_banner_url = "p"
     user.public_metrics.tweet_count = 0
-    return USER.encode(user, version=1, owner=7)
+    return USER.encode(user, version=1, facts=person_facts(protected=False))
 
 
 def tweet_members(plan: Plan) -> set[str]:

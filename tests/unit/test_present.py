@@ -15,22 +15,23 @@ from rookery.user.v1.user_service_pb2 import ListUsersByIdResponse
 from mesh.cache.records import TOMBSTONE, Records
 from mesh.cache.store import CacheStore
 from tests.unit.test_plan import Asked
+from views.entry import Entry
 from views.hydrate import Hydrator
 from views.plan import tweets_plan, users_plan
 from views.present import Views, not_found, present_tweets, present_users, wire
-from views.record import TWEET, USER
+from views.record import TWEET, USER, person_facts
 
 ADA, BOB, CAROL = 7, 8, 9
 
 
 def tweet(tweet_id: int, author_id: int = ADA, **members: object) -> bytes:
     made = Tweet(id=tweet_id, text=f"tweet {tweet_id}", author_id=author_id, **members)  # type: ignore[arg-type]
-    return TWEET.encode(made, version=1, owner=author_id)
+    return TWEET.encode(made, version=1, facts=Entry(tweet_id, author_id).pack())
 
 
 def user(user_id: int, **members: object) -> bytes:
     made = User(id=user_id, name=f"name {user_id}", username=f"user{user_id}", **members)  # type: ignore[arg-type]
-    return USER.encode(made, version=1, owner=user_id)
+    return USER.encode(made, version=1, facts=person_facts(protected=False))
 
 
 class World:
@@ -159,7 +160,7 @@ async def test_in_the_vocabulary_of_posts_they_are_posts(world: World) -> None:
 async def test_people_mentioned_and_answered_are_included_when_asked_for(world: World) -> None:
     made = Tweet(id=1, text="t", author_id=ADA, in_reply_to_user_id=BOB)
     made.entities.mentions.extend([MentionEntity(username="carol", id=CAROL), MentionEntity(username="nobody")])
-    page = [TWEET.encode(made, version=1, owner=ADA)]
+    page = [TWEET.encode(made, version=1, facts=Entry(made.id, ADA).pack())]
     both = await world.tweets_page(page, "in_reply_to_user_id,entities.mentions.username")
     assert [person.id for person in both.includes.users] == [BOB, CAROL]
     one = await world.tweets_page(page, "entities.mentions.username")
@@ -185,5 +186,5 @@ def test_lengths_are_written_as_protobuf_reads_them(size: int) -> None:
 
 async def test_a_long_resource_is_written_whole(world: World) -> None:
     long = Tweet(id=1, text="é" * 4_000, author_id=ADA)
-    answer = await world.tweets_page([TWEET.encode(long, version=1, owner=ADA), tweet(2)])
+    answer = await world.tweets_page([TWEET.encode(long, version=1, facts=Entry(long.id, ADA).pack()), tweet(2)])
     assert [len(found.text) for found in answer.data] == [4_000, len("tweet 2")]

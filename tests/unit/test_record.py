@@ -12,7 +12,7 @@ from rookery.api.v2.user_pb2 import User
 
 from mesh.cache.records import TOMBSTONE
 from views.entry import SIZE, Entry, unpack, unpack_all
-from views.record import TWEET, USER, Layout, is_there, owner_of
+from views.record import TWEET, USER, Layout, author_of, entry_of, is_protected, is_there, person_facts
 
 LAYOUTS: list[Layout[Any]] = [TWEET, USER]
 IDS = st.integers(0, 2**63 - 1)
@@ -49,19 +49,29 @@ def test_every_member_of_the_resource_has_a_slot(layout: Layout[Any]) -> None:
     assert set(layout.slots) - {"default", "post_public_metrics"} == names - in_default
 
 
-@given(tweet=TWEETS, version=st.integers(0, 2**53 - 2), owner=IDS)
-def test_a_tweets_record_gives_back_all_of_it(tweet: Tweet, version: int, owner: int) -> None:
+@given(tweet=TWEETS, version=st.integers(0, 2**53 - 2), entry=st.builds(Entry, *(IDS for _ in Entry._fields)))
+def test_a_tweets_record_gives_back_all_of_it(tweet: Tweet, version: int, entry: Entry) -> None:
     tweet.public_metrics.SetInParent()  # two slots share it, and each is written
-    record = TWEET.encode(tweet, version=version, owner=owner)
+    record = TWEET.encode(tweet, version=version, facts=entry.pack())
     assert TWEET.parse(record) == tweet
-    assert owner_of(record) == owner
+    assert author_of(record) == entry.author_id and entry_of(record) == entry
     assert int.from_bytes(record[:8], "big") == version
     assert is_there(record)
 
 
 @given(user=USERS)
 def test_a_persons_record_gives_back_all_of_it(user: User) -> None:
-    assert USER.parse(USER.encode(user, version=1, owner=1)) == user
+    assert USER.parse(USER.encode(user, version=1, facts=b"\0")) == user
+
+
+@pytest.mark.parametrize("protected", [True, False])
+def test_a_persons_record_tells_who_is_protected(protected: bool) -> None:
+    assert is_protected(USER.encode(User(id=1), version=1, facts=person_facts(protected=protected))) is protected
+
+
+def test_facts_of_another_size_are_refused() -> None:
+    with pytest.raises(ValueError, match="facts"):
+        TWEET.encode(Tweet(id=1), version=1, facts=b"short")
 
 
 @given(user=USERS, data=st.data())
@@ -72,13 +82,13 @@ def test_any_cut_is_the_resource_with_those_members_alone(user: User, data: st.D
         for member in ("id", "name", "username") if name == "default" else (name,):
             if user.HasField(member):
                 _copy(user, expected, member)
-    record = USER.encode(user, version=1, owner=1)
+    record = USER.encode(user, version=1, facts=b"\0")
     assert User.FromString(USER.cutter(USER.ranges(names))(record)) == expected
 
 
 @given(tweet=TWEETS, names=st.sets(st.sampled_from(sorted(set(TWEET.slots) - {"public_metrics"})), min_size=1))
 def test_a_cut_tweet_has_the_members_asked_for_and_no_other(tweet: Tweet, names: set[str]) -> None:
-    cut = Tweet.FromString(TWEET.cutter(TWEET.ranges(names))(TWEET.encode(tweet, version=1, owner=1)))
+    cut = Tweet.FromString(TWEET.cutter(TWEET.ranges(names))(TWEET.encode(tweet, version=1, facts=bytes(SIZE))))
     expected = Tweet()
     for name in names - {"post_public_metrics"}:
         for member in ("id", "text") if name == "default" else (name,):
@@ -104,7 +114,7 @@ def test_each_vocabulary_has_its_own_name_for_reposts_and_never_both() -> None:
     tweet = Tweet(id=1)
     tweet.public_metrics.retweet_count = tweet.public_metrics.repost_count = 3
     tweet.public_metrics.like_count = 0
-    record = TWEET.encode(tweet, version=1, owner=1)
+    record = TWEET.encode(tweet, version=1, facts=bytes(SIZE))
     of_tweets = Tweet.FromString(TWEET.cutter(TWEET.ranges(["public_metrics"]))(record)).public_metrics
     of_posts = Tweet.FromString(TWEET.cutter(TWEET.ranges(["post_public_metrics"]))(record)).public_metrics
     assert (of_tweets.HasField("retweet_count"), of_tweets.HasField("repost_count")) == (True, False)
@@ -117,15 +127,15 @@ def test_neighbouring_slots_are_cut_as_one() -> None:
     assert TWEET.ranges(names) == ((0, len(names)),)
     assert TWEET.ranges([names[2], names[0], names[1], names[4], names[2]]) == ((0, 3), (4, 5))
     assert TWEET.ranges([]) == ()
-    record = TWEET.encode(Tweet(id=1), version=1, owner=1)
+    record = TWEET.encode(Tweet(id=1), version=1, facts=bytes(SIZE))
     assert TWEET.cutter(())(record) == b""
 
 
 def test_a_record_that_its_offsets_cannot_describe_is_refused() -> None:
     fits = Tweet(text="x" * 65_000)
-    assert TWEET.parse(TWEET.encode(fits, version=1, owner=1)).text == fits.text
+    assert TWEET.parse(TWEET.encode(fits, version=1, facts=bytes(SIZE))).text == fits.text
     with pytest.raises(ValueError, match="65535"):
-        TWEET.encode(Tweet(text="x" * 65_536), version=1, owner=1)
+        TWEET.encode(Tweet(text="x" * 65_536), version=1, facts=bytes(SIZE))
 
 
 @pytest.mark.parametrize(("record", "there"), [(None, False), (b"", False), (TOMBSTONE, False)])

@@ -21,7 +21,7 @@ from services.tweet.domain import (
     retweet_of,
 )
 from views.entry import Entry
-from views.record import TWEET, is_there, owner_of
+from views.record import TWEET, author_of, entry_of, is_there
 
 ADA, BOB, CAROL = 7, 8, 9
 ID = id_of_ms(EPOCH_MS + 1_500)
@@ -152,7 +152,7 @@ def test_both_vocabularies_say_the_same() -> None:
 
 def test_a_record_is_its_authors_and_has_the_rows_version() -> None:
     made = record(tweet(version=12))
-    assert owner_of(made) == ADA
+    assert author_of(made) == ADA and entry_of(made) == tweet().entry
     assert int.from_bytes(made[:8], "big") == 12
     assert TWEET.parse(made) == resource(tweet(version=12))
 

@@ -27,10 +27,10 @@ TWEETS_TOPIC = "tweets"
 ENGAGEMENT_TOPIC = "engagement"
 _COLUMNS = (
     "id, author_id, text, entities, lang, possibly_sensitive, reply_settings, conversation_id, in_reply_to_tweet_id,"
-    " in_reply_to_user_id, quoted_id, retweeted_id, retweet_count, reply_count, like_count, quote_count,"
-    " bookmark_count, deleted, version"
+    " in_reply_to_user_id, quoted_id, retweeted_id, retweeted_author_id, retweet_count, reply_count, like_count,"
+    " quote_count, bookmark_count, deleted, version"
 )
-_ENTRY = "id, author_id, in_reply_to_user_id, retweeted_id"
+_ENTRY = "id, author_id, in_reply_to_user_id, retweeted_id, retweeted_author_id"
 _BY_IDS = text(f"SELECT {_COLUMNS} FROM tweets WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
 _MAX_ID = 2**63 - 1
 _SOME = 64
@@ -59,7 +59,7 @@ def _tweet(row: Any) -> StoredTweet:
 
 
 def _entry(row: Any) -> Entry:
-    return Entry(row.id, row.author_id, row.in_reply_to_user_id, row.retweeted_id)
+    return Entry(row.id, row.author_id, row.in_reply_to_user_id, row.retweeted_id, row.retweeted_author_id)
 
 
 class SqlTweetStore:
@@ -76,9 +76,11 @@ class SqlTweetStore:
             # Neither the same request nor the same retweet makes a second row: both have a unique index.
             done = await tx.execute(
                 "INSERT INTO tweets (id, author_id, text, entities, lang, possibly_sensitive, reply_settings,"
-                " conversation_id, in_reply_to_tweet_id, in_reply_to_user_id, quoted_id, retweeted_id, request_id)"
+                " conversation_id, in_reply_to_tweet_id, in_reply_to_user_id, quoted_id, retweeted_id,"
+                " retweeted_author_id, request_id)"
                 " VALUES (:id, :author_id, :text, :entities, :lang, :sensitive, :reply_settings, :conversation_id,"
-                " :in_reply_to_tweet_id, :in_reply_to_user_id, :quoted_id, :retweeted_id, :request_id)"
+                " :in_reply_to_tweet_id, :in_reply_to_user_id, :quoted_id, :retweeted_id,"
+                " :retweeted_author_id, :request_id)"
                 " ON CONFLICT DO NOTHING",
                 {
                     "id": tweet.id,
@@ -93,6 +95,7 @@ class SqlTweetStore:
                     "in_reply_to_user_id": tweet.in_reply_to_user_id,
                     "quoted_id": tweet.quoted_id,
                     "retweeted_id": tweet.retweeted_id,
+                    "retweeted_author_id": tweet.retweeted_author_id,
                     "request_id": request_id or None,
                 },
             )
@@ -107,6 +110,7 @@ class SqlTweetStore:
                 author_id=tweet.author_id,
                 in_reply_to_user_id=tweet.in_reply_to_user_id,
                 retweeted_tweet_id=tweet.retweeted_id,
+                retweeted_author_id=tweet.retweeted_author_id,
                 referenced_tweet_ids=[tweet_id for _, tweet_id in tweet.references],
             )
             event.author_tweet_count, event.author_version = await self._count_author(tx, tweet.author_id, "tweet", 1)
@@ -175,6 +179,7 @@ class SqlTweetStore:
                 author_id=author_id,
                 in_reply_to_user_id=tweet.in_reply_to_user_id,
                 retweeted_tweet_id=tweet.retweeted_id,
+                retweeted_author_id=tweet.retweeted_author_id,
                 referenced_tweet_ids=[referenced for _, referenced in tweet.references],
             )
             event.author_tweet_count, event.author_version = await self._count_author(tx, author_id, "tweet", -1)

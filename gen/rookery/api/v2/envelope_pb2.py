@@ -22,23 +22,24 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from rookery.api.v2 import poll_pb2 as rookery_dot_api_dot_v2_dot_poll__pb2
 from rookery.api.v2 import tweet_pb2 as rookery_dot_api_dot_v2_dot_tweet__pb2
 from rookery.api.v2 import user_pb2 as rookery_dot_api_dot_v2_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drookery/api/v2/envelope.proto\x12\x0erookery.api.v2\x1a\x1arookery/api/v2/tweet.proto\x1a\x19rookery/api/v2/user.proto\"\x18\n\x06\x46ields\x12\x0e\n\x06\x66ields\x18\x01 \x01(\t\"|\n\x08Includes\x12#\n\x05users\x18\x01 \x03(\x0b\x32\x14.rookery.api.v2.User\x12%\n\x06tweets\x18\x02 \x03(\x0b\x32\x15.rookery.api.v2.Tweet\x12$\n\x05posts\x18\x03 \x03(\x0b\x32\x15.rookery.api.v2.Tweet\"\x9f\x02\n\x07Problem\x12\x12\n\x05title\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06\x64\x65tail\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x11\n\x04type\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x13\n\x06status\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x1a\n\rresource_type\x18\x05 \x01(\tH\x04\x88\x01\x01\x12\x18\n\x0bresource_id\x18\x06 \x01(\tH\x05\x88\x01\x01\x12\x16\n\tparameter\x18\x07 \x01(\tH\x06\x88\x01\x01\x12\x12\n\x05value\x18\x08 \x01(\tH\x07\x88\x01\x01\x42\x08\n\x06_titleB\t\n\x07_detailB\x07\n\x05_typeB\t\n\x07_statusB\x10\n\x0e_resource_typeB\x0e\n\x0c_resource_idB\x0c\n\n_parameterB\x08\n\x06_value\"\xd6\x01\n\x04Meta\x12\x19\n\x0cresult_count\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nnext_token\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x0eprevious_token\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x16\n\tnewest_id\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x16\n\toldest_id\x18\x05 \x01(\x03H\x04\x88\x01\x01\x42\x0f\n\r_result_countB\r\n\x0b_next_tokenB\x11\n\x0f_previous_tokenB\x0c\n\n_newest_idB\x0c\n\n_oldest_idb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drookery/api/v2/envelope.proto\x12\x0erookery.api.v2\x1a\x19rookery/api/v2/poll.proto\x1a\x1arookery/api/v2/tweet.proto\x1a\x19rookery/api/v2/user.proto\"\x18\n\x06\x46ields\x12\x0e\n\x06\x66ields\x18\x01 \x01(\t\"\xa1\x01\n\x08Includes\x12#\n\x05users\x18\x01 \x03(\x0b\x32\x14.rookery.api.v2.User\x12%\n\x06tweets\x18\x02 \x03(\x0b\x32\x15.rookery.api.v2.Tweet\x12$\n\x05posts\x18\x03 \x03(\x0b\x32\x15.rookery.api.v2.Tweet\x12#\n\x05polls\x18\x04 \x03(\x0b\x32\x14.rookery.api.v2.Poll\"\x9f\x02\n\x07Problem\x12\x12\n\x05title\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06\x64\x65tail\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x11\n\x04type\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x13\n\x06status\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x1a\n\rresource_type\x18\x05 \x01(\tH\x04\x88\x01\x01\x12\x18\n\x0bresource_id\x18\x06 \x01(\tH\x05\x88\x01\x01\x12\x16\n\tparameter\x18\x07 \x01(\tH\x06\x88\x01\x01\x12\x12\n\x05value\x18\x08 \x01(\tH\x07\x88\x01\x01\x42\x08\n\x06_titleB\t\n\x07_detailB\x07\n\x05_typeB\t\n\x07_statusB\x10\n\x0e_resource_typeB\x0e\n\x0c_resource_idB\x0c\n\n_parameterB\x08\n\x06_value\"\xd6\x01\n\x04Meta\x12\x19\n\x0cresult_count\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x17\n\nnext_token\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x1b\n\x0eprevious_token\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x16\n\tnewest_id\x18\x04 \x01(\x03H\x03\x88\x01\x01\x12\x16\n\toldest_id\x18\x05 \x01(\x03H\x04\x88\x01\x01\x42\x0f\n\r_result_countB\r\n\x0b_next_tokenB\x11\n\x0f_previous_tokenB\x0c\n\n_newest_idB\x0c\n\n_oldest_idb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rookery.api.v2.envelope_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FIELDS']._serialized_start=104
-  _globals['_FIELDS']._serialized_end=128
-  _globals['_INCLUDES']._serialized_start=130
-  _globals['_INCLUDES']._serialized_end=254
-  _globals['_PROBLEM']._serialized_start=257
-  _globals['_PROBLEM']._serialized_end=544
-  _globals['_META']._serialized_start=547
-  _globals['_META']._serialized_end=761
+  _globals['_FIELDS']._serialized_start=131
+  _globals['_FIELDS']._serialized_end=155
+  _globals['_INCLUDES']._serialized_start=158
+  _globals['_INCLUDES']._serialized_end=319
+  _globals['_PROBLEM']._serialized_start=322
+  _globals['_PROBLEM']._serialized_end=609
+  _globals['_META']._serialized_start=612
+  _globals['_META']._serialized_end=826
 # @@protoc_insertion_point(module_scope)

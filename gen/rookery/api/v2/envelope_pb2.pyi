@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from rookery.api.v2 import poll_pb2 as _poll_pb2
 from rookery.api.v2 import tweet_pb2 as _tweet_pb2
 from rookery.api.v2 import user_pb2 as _user_pb2
 import builtins as _builtins
@@ -55,6 +56,7 @@ class Includes(_message.Message):
     USERS_FIELD_NUMBER: _builtins.int
     TWEETS_FIELD_NUMBER: _builtins.int
     POSTS_FIELD_NUMBER: _builtins.int
+    POLLS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.User]:
         """Authors, mentioned people and the like."""
@@ -67,16 +69,21 @@ class Includes(_message.Message):
     def posts(self) -> _containers.RepeatedCompositeFieldContainer[_tweet_pb2.Tweet]:
         """Referenced tweets, when the request spoke of posts."""
 
+    @_builtins.property
+    def polls(self) -> _containers.RepeatedCompositeFieldContainer[_poll_pb2.Poll]:
+        """Polls of tweets."""
+
     def __init__(
         self,
         *,
         users: _abc.Iterable[_user_pb2.User] | None = ...,
         tweets: _abc.Iterable[_tweet_pb2.Tweet] | None = ...,
         posts: _abc.Iterable[_tweet_pb2.Tweet] | None = ...,
+        polls: _abc.Iterable[_poll_pb2.Poll] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["posts", b"posts", "tweets", b"tweets", "users", b"users"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["polls", b"polls", "posts", b"posts", "tweets", b"tweets", "users", b"users"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

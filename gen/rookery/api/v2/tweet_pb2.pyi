@@ -43,6 +43,7 @@ class Tweet(_message.Message):
     REPLY_SETTINGS_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     PUBLIC_METRICS_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Snowflake id; its upper 41 bits are the time of creation."""
     text: _builtins.str
@@ -87,6 +88,10 @@ class Tweet(_message.Message):
     def public_metrics(self) -> Global___TweetPublicMetrics:
         """Engagement counts; they converge to the number of rows."""
 
+    @_builtins.property
+    def attachments(self) -> Global___TweetAttachments:
+        """What hangs on it."""
+
     def __init__(
         self,
         *,
@@ -106,10 +111,11 @@ class Tweet(_message.Message):
         reply_settings: _builtins.str | None = ...,
         source: _builtins.str | None = ...,
         public_metrics: Global___TweetPublicMetrics | None = ...,
+        attachments: Global___TweetAttachments | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_author_id", b"_author_id", "_conversation_id", b"_conversation_id", "_created_at", b"_created_at", "_id", b"_id", "_in_reply_to_user_id", b"_in_reply_to_user_id", "_lang", b"_lang", "_possibly_sensitive", b"_possibly_sensitive", "_reply_settings", b"_reply_settings", "_source", b"_source", "_text", b"_text", "author_id", b"author_id", "conversation_id", b"conversation_id", "created_at", b"created_at", "entities", b"entities", "id", b"id", "in_reply_to_user_id", b"in_reply_to_user_id", "lang", b"lang", "possibly_sensitive", b"possibly_sensitive", "public_metrics", b"public_metrics", "reply_settings", b"reply_settings", "source", b"source", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_author_id", b"_author_id", "_conversation_id", b"_conversation_id", "_created_at", b"_created_at", "_id", b"_id", "_in_reply_to_user_id", b"_in_reply_to_user_id", "_lang", b"_lang", "_possibly_sensitive", b"_possibly_sensitive", "_reply_settings", b"_reply_settings", "_source", b"_source", "_text", b"_text", "attachments", b"attachments", "author_id", b"author_id", "conversation_id", b"conversation_id", "created_at", b"created_at", "entities", b"entities", "id", b"id", "in_reply_to_user_id", b"in_reply_to_user_id", "lang", b"lang", "possibly_sensitive", b"possibly_sensitive", "public_metrics", b"public_metrics", "reply_settings", b"reply_settings", "source", b"source", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_author_id", b"_author_id", "_conversation_id", b"_conversation_id", "_created_at", b"_created_at", "_id", b"_id", "_in_reply_to_user_id", b"_in_reply_to_user_id", "_lang", b"_lang", "_possibly_sensitive", b"_possibly_sensitive", "_reply_settings", b"_reply_settings", "_source", b"_source", "_text", b"_text", "author_id", b"author_id", "conversation_id", b"conversation_id", "created_at", b"created_at", "edit_history_post_ids", b"edit_history_post_ids", "edit_history_tweet_ids", b"edit_history_tweet_ids", "entities", b"entities", "id", b"id", "in_reply_to_user_id", b"in_reply_to_user_id", "lang", b"lang", "possibly_sensitive", b"possibly_sensitive", "public_metrics", b"public_metrics", "referenced_posts", b"referenced_posts", "referenced_tweets", b"referenced_tweets", "reply_settings", b"reply_settings", "source", b"source", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_author_id", b"_author_id", "_conversation_id", b"_conversation_id", "_created_at", b"_created_at", "_id", b"_id", "_in_reply_to_user_id", b"_in_reply_to_user_id", "_lang", b"_lang", "_possibly_sensitive", b"_possibly_sensitive", "_reply_settings", b"_reply_settings", "_source", b"_source", "_text", b"_text", "attachments", b"attachments", "author_id", b"author_id", "conversation_id", b"conversation_id", "created_at", b"created_at", "edit_history_post_ids", b"edit_history_post_ids", "edit_history_tweet_ids", b"edit_history_tweet_ids", "entities", b"entities", "id", b"id", "in_reply_to_user_id", b"in_reply_to_user_id", "lang", b"lang", "possibly_sensitive", b"possibly_sensitive", "public_metrics", b"public_metrics", "referenced_posts", b"referenced_posts", "referenced_tweets", b"referenced_tweets", "reply_settings", b"reply_settings", "source", b"source", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__author_id: _TypeAlias = _typing.Literal["author_id"]  # noqa: Y015
     _WhichOneofArgType__author_id: _TypeAlias = _typing.Literal["_author_id", b"_author_id"]  # noqa: Y015
@@ -153,6 +159,36 @@ class Tweet(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__text) -> _WhichOneofReturnType__text | None: ...
 
 Global___Tweet: _TypeAlias = Tweet  # noqa: Y015
+
+@_typing.final
+class TweetAttachments(_message.Message):
+    """TweetAttachments names what hangs on a tweet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLL_IDS_FIELD_NUMBER: _builtins.int
+    MEDIA_KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def poll_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Polls: none, or one."""
+
+    @_builtins.property
+    def media_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Media, by key."""
+
+    def __init__(
+        self,
+        *,
+        poll_ids: _abc.Iterable[_builtins.int] | None = ...,
+        media_keys: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["media_keys", b"media_keys", "poll_ids", b"poll_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TweetAttachments: _TypeAlias = TweetAttachments  # noqa: Y015
 
 @_typing.final
 class ReferencedTweet(_message.Message):

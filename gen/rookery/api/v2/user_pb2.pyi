@@ -3,16 +3,19 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from rookery.api.v2 import tweet_pb2 as _tweet_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -39,6 +42,7 @@ class User(_message.Message):
     VERIFIED_FIELD_NUMBER: _builtins.int
     VERIFIED_TYPE_FIELD_NUMBER: _builtins.int
     PUBLIC_METRICS_FIELD_NUMBER: _builtins.int
+    ENTITIES_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Snowflake id; its upper 41 bits are the time of registration."""
     name: _builtins.str
@@ -71,6 +75,10 @@ class User(_message.Message):
     def public_metrics(self) -> Global___UserPublicMetrics:
         """Counts; they converge to the number of rows."""
 
+    @_builtins.property
+    def entities(self) -> Global___UserEntities:
+        """Links and the like in `url` and `description`, with their places."""
+
     def __init__(
         self,
         *,
@@ -89,10 +97,11 @@ class User(_message.Message):
         verified: _builtins.bool | None = ...,
         verified_type: _builtins.str | None = ...,
         public_metrics: Global___UserPublicMetrics | None = ...,
+        entities: Global___UserEntities | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_at", b"_created_at", "_description", b"_description", "_id", b"_id", "_location", b"_location", "_name", b"_name", "_pinned_post_id", b"_pinned_post_id", "_pinned_tweet_id", b"_pinned_tweet_id", "_profile_banner_url", b"_profile_banner_url", "_profile_image_url", b"_profile_image_url", "_protected", b"_protected", "_url", b"_url", "_username", b"_username", "_verified", b"_verified", "_verified_type", b"_verified_type", "created_at", b"created_at", "description", b"description", "id", b"id", "location", b"location", "name", b"name", "pinned_post_id", b"pinned_post_id", "pinned_tweet_id", b"pinned_tweet_id", "profile_banner_url", b"profile_banner_url", "profile_image_url", b"profile_image_url", "protected", b"protected", "public_metrics", b"public_metrics", "url", b"url", "username", b"username", "verified", b"verified", "verified_type", b"verified_type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_created_at", b"_created_at", "_description", b"_description", "_id", b"_id", "_location", b"_location", "_name", b"_name", "_pinned_post_id", b"_pinned_post_id", "_pinned_tweet_id", b"_pinned_tweet_id", "_profile_banner_url", b"_profile_banner_url", "_profile_image_url", b"_profile_image_url", "_protected", b"_protected", "_url", b"_url", "_username", b"_username", "_verified", b"_verified", "_verified_type", b"_verified_type", "created_at", b"created_at", "description", b"description", "entities", b"entities", "id", b"id", "location", b"location", "name", b"name", "pinned_post_id", b"pinned_post_id", "pinned_tweet_id", b"pinned_tweet_id", "profile_banner_url", b"profile_banner_url", "profile_image_url", b"profile_image_url", "protected", b"protected", "public_metrics", b"public_metrics", "url", b"url", "username", b"username", "verified", b"verified", "verified_type", b"verified_type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_at", b"_created_at", "_description", b"_description", "_id", b"_id", "_location", b"_location", "_name", b"_name", "_pinned_post_id", b"_pinned_post_id", "_pinned_tweet_id", b"_pinned_tweet_id", "_profile_banner_url", b"_profile_banner_url", "_profile_image_url", b"_profile_image_url", "_protected", b"_protected", "_url", b"_url", "_username", b"_username", "_verified", b"_verified", "_verified_type", b"_verified_type", "created_at", b"created_at", "description", b"description", "id", b"id", "location", b"location", "name", b"name", "pinned_post_id", b"pinned_post_id", "pinned_tweet_id", b"pinned_tweet_id", "profile_banner_url", b"profile_banner_url", "profile_image_url", b"profile_image_url", "protected", b"protected", "public_metrics", b"public_metrics", "url", b"url", "username", b"username", "verified", b"verified", "verified_type", b"verified_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_created_at", b"_created_at", "_description", b"_description", "_id", b"_id", "_location", b"_location", "_name", b"_name", "_pinned_post_id", b"_pinned_post_id", "_pinned_tweet_id", b"_pinned_tweet_id", "_profile_banner_url", b"_profile_banner_url", "_profile_image_url", b"_profile_image_url", "_protected", b"_protected", "_url", b"_url", "_username", b"_username", "_verified", b"_verified", "_verified_type", b"_verified_type", "created_at", b"created_at", "description", b"description", "entities", b"entities", "id", b"id", "location", b"location", "name", b"name", "pinned_post_id", b"pinned_post_id", "pinned_tweet_id", b"pinned_tweet_id", "profile_banner_url", b"profile_banner_url", "profile_image_url", b"profile_image_url", "protected", b"protected", "public_metrics", b"public_metrics", "url", b"url", "username", b"username", "verified", b"verified", "verified_type", b"verified_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__created_at: _TypeAlias = _typing.Literal["created_at"]  # noqa: Y015
     _WhichOneofArgType__created_at: _TypeAlias = _typing.Literal["_created_at", b"_created_at"]  # noqa: Y015
@@ -152,6 +161,100 @@ class User(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__verified_type) -> _WhichOneofReturnType__verified_type | None: ...
 
 Global___User: _TypeAlias = User  # noqa: Y015
+
+@_typing.final
+class UserEntities(_message.Message):
+    """UserEntities are the parts of a profile that mean something. Offsets are in
+    Unicode code points; `end` is exclusive.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Url(_message.Message):
+        """Url is about the member `url`."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        URLS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def urls(self) -> _containers.RepeatedCompositeFieldContainer[_tweet_pb2.UrlEntity]:
+            """The whole of it."""
+
+        def __init__(
+            self,
+            *,
+            urls: _abc.Iterable[_tweet_pb2.UrlEntity] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["urls", b"urls"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Description(_message.Message):
+        """Description is about the member `description`."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        URLS_FIELD_NUMBER: _builtins.int
+        HASHTAGS_FIELD_NUMBER: _builtins.int
+        MENTIONS_FIELD_NUMBER: _builtins.int
+        CASHTAGS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def urls(self) -> _containers.RepeatedCompositeFieldContainer[_tweet_pb2.UrlEntity]:
+            """Links."""
+
+        @_builtins.property
+        def hashtags(self) -> _containers.RepeatedCompositeFieldContainer[_tweet_pb2.TagEntity]:
+            """#words."""
+
+        @_builtins.property
+        def mentions(self) -> _containers.RepeatedCompositeFieldContainer[_tweet_pb2.MentionEntity]:
+            """@people."""
+
+        @_builtins.property
+        def cashtags(self) -> _containers.RepeatedCompositeFieldContainer[_tweet_pb2.TagEntity]:
+            """$WORDS."""
+
+        def __init__(
+            self,
+            *,
+            urls: _abc.Iterable[_tweet_pb2.UrlEntity] | None = ...,
+            hashtags: _abc.Iterable[_tweet_pb2.TagEntity] | None = ...,
+            mentions: _abc.Iterable[_tweet_pb2.MentionEntity] | None = ...,
+            cashtags: _abc.Iterable[_tweet_pb2.TagEntity] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cashtags", b"cashtags", "hashtags", b"hashtags", "mentions", b"mentions", "urls", b"urls"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    URL_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def url(self) -> Global___UserEntities.Url:
+        """Of `url`; absent when that is empty."""
+
+    @_builtins.property
+    def description(self) -> Global___UserEntities.Description:
+        """Of `description`; absent when nothing is in it."""
+
+    def __init__(
+        self,
+        *,
+        url: Global___UserEntities.Url | None = ...,
+        description: Global___UserEntities.Description | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "url", b"url"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserEntities: _TypeAlias = UserEntities  # noqa: Y015
 
 @_typing.final
 class UserPublicMetrics(_message.Message):

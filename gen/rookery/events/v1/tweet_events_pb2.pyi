@@ -31,6 +31,7 @@ class TweetCreated(_message.Message):
     AUTHOR_VERSION_FIELD_NUMBER: _builtins.int
     RETWEETED_TWEET_ID_FIELD_NUMBER: _builtins.int
     REFERENCED_TWEET_IDS_FIELD_NUMBER: _builtins.int
+    RETWEETED_AUTHOR_ID_FIELD_NUMBER: _builtins.int
     tweet_id: _builtins.int
     """The tweet."""
     author_id: _builtins.int
@@ -43,6 +44,8 @@ class TweetCreated(_message.Message):
     """Number of the last change of that count."""
     retweeted_tweet_id: _builtins.int
     """The tweet repeated; 0 for none."""
+    retweeted_author_id: _builtins.int
+    """Who wrote the tweet repeated; 0 for none."""
     @_builtins.property
     def referenced_tweet_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The tweets whose counts changed with it: answered, quoted, repeated."""
@@ -57,10 +60,11 @@ class TweetCreated(_message.Message):
         author_version: _builtins.int = ...,
         retweeted_tweet_id: _builtins.int = ...,
         referenced_tweet_ids: _abc.Iterable[_builtins.int] | None = ...,
+        retweeted_author_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "author_tweet_count", b"author_tweet_count", "author_version", b"author_version", "in_reply_to_user_id", b"in_reply_to_user_id", "referenced_tweet_ids", b"referenced_tweet_ids", "retweeted_tweet_id", b"retweeted_tweet_id", "tweet_id", b"tweet_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "author_tweet_count", b"author_tweet_count", "author_version", b"author_version", "in_reply_to_user_id", b"in_reply_to_user_id", "referenced_tweet_ids", b"referenced_tweet_ids", "retweeted_author_id", b"retweeted_author_id", "retweeted_tweet_id", b"retweeted_tweet_id", "tweet_id", b"tweet_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -79,6 +83,7 @@ class TweetDeleted(_message.Message):
     AUTHOR_VERSION_FIELD_NUMBER: _builtins.int
     RETWEETED_TWEET_ID_FIELD_NUMBER: _builtins.int
     REFERENCED_TWEET_IDS_FIELD_NUMBER: _builtins.int
+    RETWEETED_AUTHOR_ID_FIELD_NUMBER: _builtins.int
     tweet_id: _builtins.int
     """The tweet."""
     author_id: _builtins.int
@@ -91,6 +96,8 @@ class TweetDeleted(_message.Message):
     """Number of the last change of that count."""
     retweeted_tweet_id: _builtins.int
     """The tweet repeated; 0 for none."""
+    retweeted_author_id: _builtins.int
+    """Who wrote the tweet repeated; 0 for none."""
     @_builtins.property
     def referenced_tweet_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The tweets whose counts changed with it: answered, quoted, repeated."""
@@ -105,10 +112,11 @@ class TweetDeleted(_message.Message):
         author_version: _builtins.int = ...,
         retweeted_tweet_id: _builtins.int = ...,
         referenced_tweet_ids: _abc.Iterable[_builtins.int] | None = ...,
+        retweeted_author_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "author_tweet_count", b"author_tweet_count", "author_version", b"author_version", "in_reply_to_user_id", b"in_reply_to_user_id", "referenced_tweet_ids", b"referenced_tweet_ids", "retweeted_tweet_id", b"retweeted_tweet_id", "tweet_id", b"tweet_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "author_tweet_count", b"author_tweet_count", "author_version", b"author_version", "in_reply_to_user_id", b"in_reply_to_user_id", "referenced_tweet_ids", b"referenced_tweet_ids", "retweeted_author_id", b"retweeted_author_id", "retweeted_tweet_id", b"retweeted_tweet_id", "tweet_id", b"tweet_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
