@@ -25,8 +25,9 @@ lint: $(DEV)  ## Formats are checked, types too, and the contracts' style.
 	$(BIN)/python scripts/gen.py --image $(VENV)/contracts.binpb
 	$(BIN)/buf lint $(VENV)/contracts.binpb --config proto/buf.yaml
 
-gen: $(DEV)  ## Makes gen/ from proto/.
+gen: $(DEV)  ## Makes gen/ from proto/, and the table of operations in docs/rest.md.
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python scripts/gen.py
+	$(BIN)/python scripts/operations.py
 
 breaking: $(DEV)  ## Checks that the contracts changed only in compatible ways since what landed last (AGAINST=ref).
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh scripts/breaking.sh $(AGAINST)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 import pytest_asyncio
+
+from tests.called import CALLED
 
 if TYPE_CHECKING:
     from cli.supervisor import Mesh
@@ -29,3 +32,14 @@ async def mesh() -> AsyncIterator[Mesh]:
         settings = {"ROOKERY_CELEBRITY_FOLLOWERS": str(CELEBRITY_FOLLOWERS)}
         async with running_mesh(Path(folder), env=settings) as running:
             yield running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that is marked as the proof of operations has called each of them, itself and with a good answer."""
+    CALLED.forget()
+    outcome = yield
+    claimed = [name for mark in item.iter_markers("proves") for name in mark.args]
+    if missing := CALLED.missing(claimed):
+        pytest.fail(f"marked as the proof of {', '.join(missing)}, which it has not called with a good answer")
+    return outcome

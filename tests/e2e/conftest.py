@@ -17,6 +17,7 @@ from cli.settle import settle
 from cli.state import running_state
 from cli.stores import Stores, open_stores
 from mesh.cache.store import CacheStore
+from tests.called import CALLED, watched
 from tests.e2e.harness import Account, register
 from tests.e2e.tweepy_clients import HOST, Maker, ToEdge, Tweepy
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def edge(mesh: Mesh) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the shared mesh's edge."""
-    async with httpx.AsyncClient(base_url=mesh.url, timeout=20, trust_env=False) as client:
+    async with watched(mesh.url) as client:
         yield client
 
 
@@ -72,7 +73,9 @@ async def tweepy_of(request: pytest.FixtureRequest, edge: httpx.AsyncClient) -> 
 
     async def to_edge(sent: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         sent.url = sent.url.with_scheme("http").with_host(edge.base_url.host).with_port(edge.base_url.port)
-        return await handler(sent)
+        answer = await handler(sent)
+        CALLED.note(sent.method, str(sent.url), answer.status)
+        return answer
 
     async with aiohttp.ClientSession(middlewares=(to_edge,)) as session:
 

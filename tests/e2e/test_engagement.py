@@ -23,6 +23,7 @@ async def metrics(reader: Account, tweet_id: int) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.proves("GET /v1/tweets/{id}/conversation")
 async def test_a_reply_belongs_to_its_conversation(tweepy_of: Maker, alice: Account, bob: Account) -> None:
     root = await alice.tweet("the beginning")
     made = await tweepy_of(bob)("create_tweet", text="an answer", in_reply_to_tweet_id=root, user_auth=False)
@@ -99,6 +100,7 @@ async def test_what_is_gone_cannot_be_answered_or_quoted(alice: Account, bob: Ac
     assert await bob.pages(f"/2/users/{bob.id}/tweets") == []
 
 
+@pytest.mark.proves("GET /2/tweets/{id}/quote_tweets")
 async def test_a_quote_stays_when_the_quoted_goes(tweepy_of: Maker, alice: Account, bob: Account) -> None:
     quoted = await alice.tweet("quotable")
     made = await tweepy_of(bob)("create_tweet", text="look", quote_tweet_id=quoted, user_auth=False)
@@ -114,6 +116,12 @@ async def test_a_quote_stays_when_the_quoted_goes(tweepy_of: Maker, alice: Accou
     assert shown.errors[0]["value"] == str(quoted)
 
 
+@pytest.mark.proves(
+    "POST /2/users/{id}/retweets",
+    "DELETE /2/users/{id}/retweets/{tweet_id}",
+    "GET /2/tweets/{id}/retweeted_by",
+    "GET /2/tweets/{id}/retweets",
+)
 async def test_retweeting(tweepy_of: Maker, edge: httpx.AsyncClient, alice: Account, bob: Account) -> None:
     reader = await register(edge)
     assert await reader.home() == []
@@ -149,6 +157,12 @@ async def test_retweeting(tweepy_of: Maker, edge: httpx.AsyncClient, alice: Acco
     await eventually(gone)
 
 
+@pytest.mark.proves(
+    "POST /2/users/{id}/likes",
+    "DELETE /2/users/{id}/likes/{tweet_id}",
+    "GET /2/tweets/{id}/liking_users",
+    "GET /2/users/{id}/liked_tweets",
+)
 async def test_liking(tweepy_of: Maker, alice: Account, bob: Account, settled: Settled) -> None:
     tweets = await alice.tweets(3, at_once=1)
     client = tweepy_of(bob)
@@ -167,6 +181,9 @@ async def test_liking(tweepy_of: Maker, alice: Account, bob: Account, settled: S
     assert (await client("get_liking_users", tweets[0])).data is None
 
 
+@pytest.mark.proves(
+    "POST /2/users/{id}/bookmarks", "DELETE /2/users/{id}/bookmarks/{tweet_id}", "GET /2/users/{id}/bookmarks"
+)
 async def test_bookmarks_are_private(tweepy_of: Maker, alice: Account, bob: Account) -> None:
     tweet = await alice.tweet("for later")
     client = tweepy_of(bob)

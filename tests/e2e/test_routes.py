@@ -17,6 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 _USER = {"id", "name", "username"}
 
 
+@pytest.mark.proves("POST /v1/auth/register")
 async def test_register(edge: httpx.AsyncClient) -> None:
     name = fresh_name()
     body = {"username": name, "email": f"{name}@example.org", "password": PASSWORD, "name": "Ada L."}
@@ -45,6 +46,7 @@ async def test_register_without_a_name_shows_the_username(edge: httpx.AsyncClien
 
 
 @pytest.mark.parametrize("by", ["username", "email"])
+@pytest.mark.proves("POST /v1/auth/login")
 async def test_login(edge: httpx.AsyncClient, alice: Account, by: str) -> None:
     value = (alice.username if by == "username" else alice.email).upper()
     answer = await edge.post("/v1/auth/login", json={by: value, "password": PASSWORD})
@@ -64,6 +66,7 @@ async def test_refresh_rotates_and_a_spent_token_ends_the_session(edge: httpx.As
     assert_problem(await _refresh(edge, third), 401)  # so the whole session is over
 
 
+@pytest.mark.proves("POST /v1/auth/refresh")
 async def test_another_session_outlives_one_that_was_ended(edge: httpx.AsyncClient, alice: Account) -> None:
     login = await edge.post("/v1/auth/login", json={"username": alice.username, "password": PASSWORD})
     other = login.json()["data"]["refresh_token"]
@@ -72,6 +75,7 @@ async def test_another_session_outlives_one_that_was_ended(edge: httpx.AsyncClie
     await _refreshed(edge, other)
 
 
+@pytest.mark.proves("POST /v1/auth/logout")
 async def test_logout_ends_one_session(edge: httpx.AsyncClient, alice: Account) -> None:
     login = await edge.post("/v1/auth/login", json={"username": alice.username, "password": PASSWORD})
     other = login.json()["data"]["refresh_token"]
@@ -91,6 +95,7 @@ async def test_logout_of_all_ends_every_session(edge: httpx.AsyncClient, alice: 
     assert_problem(await edge.post("/v1/auth/logout", json={"all": True}), 401)
 
 
+@pytest.mark.proves("GET /.well-known/jwks.json")
 async def test_jwks(edge: httpx.AsyncClient, alice: Account) -> None:
     answer = await edge.get("/.well-known/jwks.json")
     assert answer.status_code == 200
@@ -106,12 +111,14 @@ async def test_healthz_needs_no_token(edge: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
+@pytest.mark.proves("GET /2/users/me")
 async def test_me(alice: Account) -> None:
     assert await alice.get("/2/users/me") == {
         "data": {"id": str(alice.id), "name": f"N {alice.username}", "username": alice.username}
     }
 
 
+@pytest.mark.proves("PATCH /v1/users/me")
 async def test_updating_ones_profile(alice: Account, bob: Account) -> None:
     changes = {
         "name": "Ada",
@@ -132,6 +139,7 @@ async def test_updating_ones_profile(alice: Account, bob: Account) -> None:
     assert "url" not in (await bob.get(f"/2/users/{alice.id}", user__fields="url"))["data"]
 
 
+@pytest.mark.proves("GET /2/users/{id}", "GET /2/users", "GET /2/users/by/username/{username}", "GET /2/users/by")
 async def test_users_by_id_and_by_name(alice: Account, bob: Account) -> None:
     one = await alice.get(f"/2/users/{bob.id}")
     assert one["data"].keys() == _USER
@@ -181,6 +189,7 @@ async def test_what_is_not_there_is_a_problem_inside_a_200(alice: Account) -> No
         assert body["errors"][0]["resource_id"] == "1"
 
 
+@pytest.mark.proves("POST /2/tweets", "GET /2/tweets/{id}", "GET /2/tweets", "DELETE /2/tweets/{id}")
 async def test_creating_and_reading_and_deleting_a_tweet(alice: Account, bob: Account) -> None:
     answer = await alice.request("POST", "/2/tweets", json={"text": "  hello  "})
     assert answer.status_code == 201
@@ -204,6 +213,7 @@ async def test_the_same_request_id_gives_the_same_tweet(alice: Account, bob: Acc
     assert len(await alice.pages(f"/2/users/{alice.id}/tweets")) == 1
 
 
+@pytest.mark.proves("GET /2/users/{id}/tweets")
 async def test_a_persons_tweets(alice: Account, bob: Account) -> None:
     ids = await bob.tweets(12)
     first = await alice.get(f"/2/users/{bob.id}/tweets")
@@ -218,6 +228,7 @@ async def test_a_persons_tweets(alice: Account, bob: Account) -> None:
     assert await alice.pages(f"/2/users/{bob.id}/tweets", exclude="replies,retweets") == ids
 
 
+@pytest.mark.proves("GET /2/users/{id}/timelines/reverse_chronological")
 async def test_home_timeline_and_its_fields(alice: Account, bob: Account) -> None:
     await alice.follow(bob)
     ids = await bob.tweets(3)
@@ -240,6 +251,12 @@ async def test_home_timeline_and_its_fields(alice: Account, bob: Account) -> Non
     assert page["meta"].keys() == {"result_count", "newest_id", "oldest_id", "next_token"}
 
 
+@pytest.mark.proves(
+    "POST /2/users/{id}/following",
+    "DELETE /2/users/{id}/following/{target_user_id}",
+    "GET /2/users/{id}/followers",
+    "GET /2/users/{id}/following",
+)
 async def test_following(alice: Account, bob: Account) -> None:
     answer = await alice.request("POST", f"/2/users/{alice.id}/following", json={"target_user_id": str(bob.id)})
     assert (answer.status_code, answer.json()) == (200, {"data": {"following": True, "pending_follow": False}})
@@ -256,6 +273,7 @@ async def test_following(alice: Account, bob: Account) -> None:
     assert (await alice.get(f"/2/users/{bob.id}/followers")) == {"meta": {"result_count": 0}}
 
 
+@pytest.mark.proves("GET /2/users/{id}/followers")
 async def test_followers_come_in_pages_the_newest_first(edge: httpx.AsyncClient, alice: Account) -> None:
     crowd = [await register(edge) for _ in range(5)]
     for one in crowd:
@@ -273,6 +291,7 @@ async def test_followers_come_in_pages_the_newest_first(edge: httpx.AsyncClient,
     assert back["data"] == first["data"]
 
 
+@pytest.mark.proves("POST /tweets", "GET /feed")
 async def test_the_plain_operations(alice: Account, bob: Account) -> None:
     answer = await bob.request("POST", "/tweets", json={"user_id": str(bob.id), "content": "plain"})
     assert answer.status_code == 201

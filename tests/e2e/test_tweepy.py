@@ -24,6 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 Settled = Callable[[], Awaitable[None]]
 
 
+@pytest.mark.proves("POST /2/tweets", "GET /2/tweets/{id}")
 async def test_posting_and_reading_a_tweet(tweepy_of: Maker, alice: Account, bob: Account) -> None:
     client = tweepy_of(alice)
     text = f"Hello @{bob.username}, see https://example.com/a?b=1 #python $TWTR 🎉"
@@ -75,6 +76,7 @@ async def test_posting_and_reading_a_tweet(tweepy_of: Maker, alice: Account, bob
     assert found.errors == []
 
 
+@pytest.mark.proves("GET /2/tweets")
 async def test_reading_many_tweets(tweepy_of: Maker, alice: Account, bob: Account) -> None:
     ids = [await alice.tweet("one"), await bob.tweet("two"), await alice.tweet("three")]
     gone = await bob.tweet("four")
@@ -91,6 +93,9 @@ async def test_reading_many_tweets(tweepy_of: Maker, alice: Account, bob: Accoun
     assert nothing.errors[0]["resource_id"] == str(gone)
 
 
+@pytest.mark.proves(
+    "GET /2/users/me", "GET /2/users/{id}", "GET /2/users", "GET /2/users/by/username/{username}", "GET /2/users/by"
+)
 async def test_reading_people(tweepy_of: Maker, alice: Account, bob: Account) -> None:
     client = tweepy_of(alice)
     me = (await client("get_me", user_auth=False, user_fields=["created_at", "description"])).data
@@ -110,6 +115,12 @@ async def test_reading_people(tweepy_of: Maker, alice: Account, bob: Account) ->
     assert (await client("get_user", id=1)).data is None
 
 
+@pytest.mark.proves(
+    "POST /2/users/{id}/following",
+    "DELETE /2/users/{id}/following/{target_user_id}",
+    "GET /2/users/{id}/followers",
+    "GET /2/users/{id}/following",
+)
 async def test_following_and_unfollowing(
     tweepy_of: Maker, edge: httpx.AsyncClient, alice: Account, bob: Account
 ) -> None:
@@ -132,6 +143,7 @@ async def test_following_and_unfollowing(
     assert [user.id for user in (await client("get_users_following", alice.id)).data] == [carol.id]
 
 
+@pytest.mark.proves("GET /2/users/{id}/timelines/reverse_chronological")
 async def test_a_home_timeline_of_more_than_300_tweets(
     tweepy_of: Maker, alice: Account, bob: Account, settled: Settled
 ) -> None:
@@ -162,6 +174,7 @@ async def test_a_home_timeline_of_more_than_300_tweets(
     assert [tweet.id for tweet in newer.data] == [mine, *theirs[:2]]
 
 
+@pytest.mark.proves("GET /2/users/{id}/tweets")
 async def test_a_persons_tweets(tweepy_of: Maker, alice: Account, bob: Account) -> None:
     ids = await bob.tweets(7)
     pages = await tweepy_of(alice).all(
@@ -176,6 +189,7 @@ async def test_a_persons_tweets(tweepy_of: Maker, alice: Account, bob: Account) 
     assert (await tweepy_of(alice)("get_users_tweets", alice.id)).data is None
 
 
+@pytest.mark.proves("DELETE /2/tweets/{id}")
 async def test_deleting_a_tweet(tweepy_of: Maker, alice: Account, bob: Account) -> None:
     client = tweepy_of(alice)
     await bob.follow(alice)

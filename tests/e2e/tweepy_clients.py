@@ -12,6 +12,7 @@ import tweepy
 from requests.adapters import HTTPAdapter
 from tweepy.asynchronous import AsyncClient, AsyncPaginator
 
+from tests.called import CALLED
 from tests.e2e.harness import Account
 
 HOST = "https://api.twitter.com"
@@ -28,7 +29,9 @@ class ToEdge(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *args: Any, **more: Any) -> requests.Response:
         assert request.url is not None
         request.url = self._url + request.url.removeprefix(HOST)
-        return super().send(request, *args, **more)
+        answer = super().send(request, *args, **more)
+        CALLED.note(str(request.method), request.url, answer.status_code)
+        return answer
 
 
 class Tweepy:
