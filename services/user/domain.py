@@ -13,6 +13,17 @@ from mesh.ids import rfc3339_of_id
 from views.record import USER, person_facts
 
 _SESSION_BYTES = 16
+# ISO 3166-1 alpha-2, the codes that are assigned to a country or territory (iso.org/iso-3166-country-codes.html).
+_COUNTRY_CODES = (
+    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA"
+    " CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA"
+    " GB GD GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP"
+    " KE KG KH KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS"
+    " MT MU MV MW MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS"
+    " RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW"
+    " TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW"
+)
+_COUNTRIES = frozenset(_COUNTRY_CODES.split())
 _SECRET_BYTES = 32
 
 
@@ -44,6 +55,12 @@ class Person:
     """Tweets of all kinds."""
     like_count: int
     """Likes given."""
+    pinned_tweet_id: int
+    """The tweet shown first on the profile; 0 for none."""
+    language: str
+    """Language tag, or empty; for the person only."""
+    country: str
+    """Two capital letters (ISO 3166-1), or empty; for the person only."""
     version: int
     """Number of the last change."""
 
@@ -67,6 +84,13 @@ def fold(name: str) -> str:
     return name.strip().casefold()
 
 
+def country_of(code: str) -> str | None:
+    """A country's code as it is stored, empty for empty; None for what is none."""
+    capitals = code.upper()
+    known = not code or (code.isascii() and capitals in _COUNTRIES)  # one character may have two capitals: ß
+    return capitals if known else None
+
+
 def resource(person: Person) -> User:
     """The public resource."""
     return User(
@@ -77,6 +101,8 @@ def resource(person: Person) -> User:
         description=person.description,
         location=person.location or None,
         url=person.url or None,
+        pinned_tweet_id=person.pinned_tweet_id or None,
+        pinned_post_id=person.pinned_tweet_id or None,
         protected=person.protected,
         verified=person.verified,
         verified_type="none",

@@ -183,6 +183,8 @@ CASES: Sequence[Case] = (
     _registering("7 characters of password", "password", password="x" * 7),
     _registering("129 characters of password", "password", password="x" * 129),
     _registering("51 characters of name", "name", name="x" * 51),
+    _registering("a NUL in the name", "name", name="a\0b"),
+    _registering("a line end in the name", "name", name="a\nb"),
     _registering("an object for a username", "", username={"a": 1}),
     _registering("a list for a password", "", password=["x"] * 8),
     Case("login: nobody's name", "POST", "/v1/auth/login", 401, {"username": "nobody_at_all", "password": PASSWORD}),
@@ -222,6 +224,21 @@ CASES: Sequence[Case] = (
     _changing("31 characters of location", "location", location="x" * 31),
     _changing("a script for an address", "url", url="javascript:alert(1)"),
     _changing("a list for a name", "", name=["x"]),
+    *(
+        _changing(f"{control!r} in {member}", member, **{member: f"{start}{control}b"})
+        for member, start in (("name", "a"), ("description", "a"), ("location", "a"), ("url", "https://example.org/"))
+        for control in ("\0", "\x1b", "\x7f", "\x85")
+    ),
+    _changing("a line end in the name", "name", name="a\nb"),
+    _changing("a line end in the location", "location", location="a\nb"),
+    _changing("a word for protected", "", protected="perhaps"),
+    _changing("a number for protected", "", protected=2),
+    _changing("no language", "language", language="x"),
+    _changing("a language of 36 characters", "language", language="en" + "-abcdefgh" * 3 + "-abcdef"),
+    _changing("a line after the language", "language", language="en\n"),
+    _changing("no country", "country", country="XX"),
+    _changing("a country of three letters", "country", country="BRA"),
+    _changing("a control character after a good member", "name", protected=True, name="a\0b"),
     _changing("nothing", ""),
     _home("max_results=0", "max_results", max_results="0"),
     _home("max_results=-1", "max_results", max_results="-1"),
@@ -435,7 +452,8 @@ async def test_extra_members_change_nothing_they_should_not(
     name = fresh_name()
     extra = {
         "verified": True,
-        "protected": True,
+        "suspended": True,
+        "deactivated_ms": "1",
         "id": str(cast.other.id),
         "is_admin": True,
         "password_hash": "x",
@@ -443,7 +461,7 @@ async def test_extra_members_change_nothing_they_should_not(
         "public_metrics": {"followers_count": 9},
     }
     body = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
-    answer = await edge.post("/v1/auth/register", json=body | extra)
+    answer = await edge.post("/v1/auth/register", json=body | extra | {"protected": True})
     if answer.status_code == 201:
         me = answer.json()["data"]["user"]
         assert me["verified"] is False and me["protected"] is False

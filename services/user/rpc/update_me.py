@@ -7,7 +7,7 @@ from rookery.user.v1.user_service_pb2 import UpdateMeRequest, UpdateMeResponse
 
 from mesh.errors import InvalidArgument, Unauthenticated, Violation
 from mesh.interceptors.viewer import require_viewer
-from services.user.domain import resource
+from services.user.domain import country_of, resource
 from services.user.people import People
 from services.user.store.base import UserStore
 
@@ -20,18 +20,28 @@ class UpdateMe:
         self._people = people
 
     async def __call__(self, request: UpdateMeRequest) -> UpdateMeResponse:
-        """Raises InvalidArgument when nothing is given, and for a name of spaces only."""
+        """Raises InvalidArgument when nothing is given, for a name of spaces only and for a country that is none."""
         viewer = require_viewer()
-        changes = {field.name: str(value).strip() for field, value in request.ListFields()}
+        changes: dict[str, str | bool] = {
+            field.name: value.strip() if isinstance(value, str) else value for field, value in request.ListFields()
+        }
         if not changes:
             raise InvalidArgument("The request changes nothing.")
         if changes.get("name") == "":
-            raise InvalidArgument(
-                "One or more parameters to your request was invalid.",
-                violations=[Violation("name", "must not be empty")],
-            )
+            raise _invalid("name", "must not be empty")
+        if request.HasField("country"):
+            country = country_of(request.country)
+            if country is None:
+                raise _invalid("country", "must be empty or a country's code such as BR")
+            changes["country"] = country
         person = await self._store.update(viewer, changes, UserProfileChanged(user_id=viewer))
         if person is None:
             raise Unauthenticated("This account is gone.")
         await self._people.publish([person])
         return UpdateMeResponse(data=resource(person))
+
+
+def _invalid(member: str, message: str) -> InvalidArgument:
+    return InvalidArgument(
+        "One or more parameters to your request was invalid.", violations=[Violation(member, message)]
+    )

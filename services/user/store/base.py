@@ -74,7 +74,7 @@ class UserStore(Protocol):
         """A person and their password's hash, by folded username or e-mail."""
         ...
 
-    async def update(self, user_id: int, changes: Mapping[str, str], event: Message) -> Person | None:
+    async def update(self, user_id: int, changes: Mapping[str, str | bool], event: Message) -> Person | None:
         """Changes members of a profile; None when there is nobody."""
         ...
 

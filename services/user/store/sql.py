@@ -19,13 +19,13 @@ from services.user.store.base import NewPerson, Session, SigningKey
 TOPIC = "users"
 _COLUMNS = (
     "id, username, name, description, location, url, protected, verified,"
-    " followers_count, following_count, tweet_count, like_count, version"
+    " followers_count, following_count, tweet_count, like_count, pinned_tweet_id, language, country, version"
 )
 _BY_IDS = text(f"SELECT {_COLUMNS} FROM users WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
 _BY_NAMES = text("SELECT username_key, id FROM users WHERE username_key IN :keys").bindparams(
     bindparam("keys", expanding=True)
 )
-_UPDATABLE = frozenset({"name", "description", "location", "url"})
+_UPDATABLE = frozenset({"name", "description", "location", "url", "protected", "language", "country"})
 _COUNTS = {
     "followers": ("followers_count", "followers_version"),
     "following": ("following_count", "following_version"),
@@ -48,6 +48,9 @@ def _person(row: Any) -> Person:
         following_count=row.following_count,
         tweet_count=row.tweet_count,
         like_count=row.like_count,
+        pinned_tweet_id=row.pinned_tweet_id,
+        language=row.language,
+        country=row.country,
         version=row.version,
     )
 
@@ -139,7 +142,7 @@ class SqlUserStore:
 
         return await self._db.read(unit)
 
-    async def update(self, user_id: int, changes: Mapping[str, str], event: Message) -> Person | None:
+    async def update(self, user_id: int, changes: Mapping[str, str | bool], event: Message) -> Person | None:
         """See UserStore."""
         if unknown := changes.keys() - _UPDATABLE:
             raise ValueError(f"not columns of a profile: {sorted(unknown)}")

@@ -164,9 +164,11 @@ class UserStoreSuite(ABC):
         assert first == replace(made, name="New", location="Here", version=2)
         second = await stores.users.update(1, {"location": "", "url": "https://example.org"}, event)
         assert second == replace(made, name="New", url="https://example.org", version=3)
-        assert await stores.users.by_ids([1]) == [second]
+        third = await stores.users.update(1, {"protected": True, "language": "pt-BR", "country": "BR"}, event)
+        assert third == replace(second, protected=True, language="pt-BR", country="BR", version=4)
+        assert await stores.users.by_ids([1]) == [third]
         assert [person.version for person in await stores.users.by_ids([2])] == [1], "nobody else is touched"
-        assert (await stores.events())[2:] == [Event("users", "1", event)] * 2
+        assert (await stores.events())[2:] == [Event("users", "1", event)] * 3
 
     async def test_a_change_of_nobody_leaves_no_event(self, stores: UserStores) -> None:
         assert await stores.users.update(9, {"name": "New"}, UserProfileChanged(user_id=9)) is None

@@ -28,7 +28,7 @@ from rookery.api.v2 import envelope_pb2 as rookery_dot_api_dot_v2_dot_envelope__
 from rookery.api.v2 import user_pb2 as rookery_dot_api_dot_v2_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rookery/user/v1/user_service.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1drookery/api/v2/envelope.proto\x1a\x19rookery/api/v2/user.proto\"\xd6\x01\n\x06Tokens\x12\x19\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rrefresh_token\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\ntoken_type\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nexpires_in\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\"\n\x04user\x18\x05 \x01(\x0b\x32\x14.rookery.api.v2.UserB\x0f\n\r_access_tokenB\x10\n\x0e_refresh_tokenB\r\n\x0b_token_typeB\r\n\x0b_expires_in\"\xd5\x01\n\x0fRegisterRequest\x12r\n\x08username\x18\x01 \x01(\tB`\xbaH]\xba\x01Z\n\x08username\x12(must be 1 to 15 of letters, digits and _\x1a$this.matches(\'^[A-Za-z0-9_]{1,15}$\')\x12\x19\n\x05\x65mail\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x18\xfe\x01`\x01\x12\x1c\n\x08password\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x08\x18\x80\x01\x12\x15\n\x04name\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18\x32\"9\n\x10RegisterResponse\x12%\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x17.rookery.user.v1.Tokens\"a\n\x0cLoginRequest\x12\x1a\n\x08username\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01\x12\x17\n\x05\x65mail\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01\x12\x1c\n\x08password\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"6\n\rLoginResponse\x12%\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x17.rookery.user.v1.Tokens\"3\n\x0eRefreshRequest\x12!\n\rrefresh_token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\"8\n\x0fRefreshResponse\x12%\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x17.rookery.user.v1.Tokens\"=\n\rLogoutRequest\x12\x1f\n\rrefresh_token\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\"t\n\x0eLogoutResponse\x12\x32\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32$.rookery.user.v1.LogoutResponse.Data\x1a.\n\x04\x44\x61ta\x12\x17\n\nlogged_out\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\r\n\x0b_logged_out\"\x10\n\x0eGetJwksRequest\"\x9d\x01\n\x03Jwk\x12\x10\n\x03kty\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x03\x63rv\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x0e\n\x01x\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x03kid\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x10\n\x03\x61lg\x18\x05 \x01(\tH\x04\x88\x01\x01\x12\x10\n\x03use\x18\x06 \x01(\tH\x05\x88\x01\x01\x42\x06\n\x04_ktyB\x06\n\x04_crvB\x04\n\x02_xB\x06\n\x04_kidB\x06\n\x04_algB\x06\n\x04_use\"5\n\x0fGetJwksResponse\x12\"\n\x04keys\x18\x01 \x03(\x0b\x32\x14.rookery.user.v1.Jwk\"\x9f\x01\n\x0cGetMeRequest\x12$\n\x04user\x18\x01 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12%\n\x05tweet\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x88\x01\n\rGetMeResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.rookery.api.v2.User\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\"\x9b\x02\n\x0fUpdateMeRequest\x12\x1c\n\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x32H\x00\x88\x01\x01\x12\"\n\x0b\x64\x65scription\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x01H\x01\x88\x01\x01\x12\x1e\n\x08location\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18\x1eH\x02\x88\x01\x01\x12x\n\x03url\x18\x04 \x01(\tBf\xbaHcr\x02\x18\x64\xba\x01\\\n\x03url\x12#must be empty or an http(s) address\x1a\x30this == \'\' || this.matches(\'^https?://[^\\\\s]+$\')H\x03\x88\x01\x01\x42\x07\n\x05_nameB\x0e\n\x0c_descriptionB\x0b\n\t_locationB\x06\n\x04_url\"6\n\x10UpdateMeResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.rookery.api.v2.User\"\xb6\x01\n\x0eGetUserRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12$\n\x04user\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12%\n\x05tweet\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x8a\x01\n\x0fGetUserResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.rookery.api.v2.User\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\"\xc0\x01\n\x14ListUsersByIdRequest\x12\x17\n\x03ids\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xb4\x10\x12$\n\x04user\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12%\n\x05tweet\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x90\x01\n\x15ListUsersByIdResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x14.rookery.api.v2.User\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\"\x9f\x02\n\x18GetUserByUsernameRequest\x12r\n\x08username\x18\x01 \x01(\tB`\xbaH]\xba\x01Z\n\x08username\x12(must be 1 to 15 of letters, digits and _\x1a$this.matches(\'^[A-Za-z0-9_]{1,15}$\')\x12$\n\x04user\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12%\n\x05tweet\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x94\x01\n\x19GetUserByUsernameResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.rookery.api.v2.User\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\"\xcc\x01\n\x1aListUsersByUsernameRequest\x12\x1d\n\tusernames\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa4\r\x12$\n\x04user\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12%\n\x05tweet\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x96\x01\n\x1bListUsersByUsernameResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x14.rookery.api.v2.User\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem2\x9f\x04\n\x0b\x41uthService\x12m\n\x08Register\x12 .rookery.user.v1.RegisterRequest\x1a!.rookery.user.v1.RegisterResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/auth/register:\x01*\x12\x61\n\x05Login\x12\x1d.rookery.user.v1.LoginRequest\x1a\x1e.rookery.user.v1.LoginResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/auth/login:\x01*\x12i\n\x07Refresh\x12\x1f.rookery.user.v1.RefreshRequest\x1a .rookery.user.v1.RefreshResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/auth/refresh:\x01*\x12\x65\n\x06Logout\x12\x1e.rookery.user.v1.LogoutRequest\x1a\x1f.rookery.user.v1.LogoutResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/auth/logout:\x01*\x12l\n\x07GetJwks\x12\x1f.rookery.user.v1.GetJwksRequest\x1a .rookery.user.v1.GetJwksResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/.well-known/jwks.json2\xc9\x05\n\x0bUserService\x12[\n\x05GetMe\x12\x1d.rookery.user.v1.GetMeRequest\x1a\x1e.rookery.user.v1.GetMeResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/2/users/me\x12h\n\x08UpdateMe\x12 .rookery.user.v1.UpdateMeRequest\x1a!.rookery.user.v1.UpdateMeResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x32\x0c/v1/users/me:\x01*\x12\x63\n\x07GetUser\x12\x1f.rookery.user.v1.GetUserRequest\x1a .rookery.user.v1.GetUserResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/2/users/{id}\x12p\n\rListUsersById\x12%.rookery.user.v1.ListUsersByIdRequest\x1a&.rookery.user.v1.ListUsersByIdResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/2/users\x12\x93\x01\n\x11GetUserByUsername\x12).rookery.user.v1.GetUserByUsernameRequest\x1a*.rookery.user.v1.GetUserByUsernameResponse\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/2/users/by/username/{username}\x12\x85\x01\n\x13ListUsersByUsername\x12+.rookery.user.v1.ListUsersByUsernameRequest\x1a,.rookery.user.v1.ListUsersByUsernameResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/2/users/byb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rookery/user/v1/user_service.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1drookery/api/v2/envelope.proto\x1a\x19rookery/api/v2/user.proto\"\xd6\x01\n\x06Tokens\x12\x19\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rrefresh_token\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\ntoken_type\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x17\n\nexpires_in\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\"\n\x04user\x18\x05 \x01(\x0b\x32\x14.rookery.api.v2.UserB\x0f\n\r_access_tokenB\x10\n\x0e_refresh_tokenB\r\n\x0b_token_typeB\r\n\x0b_expires_in\"\xb9\x02\n\x0fRegisterRequest\x12r\n\x08username\x18\x01 \x01(\tB`\xbaH]\xba\x01Z\n\x08username\x12(must be 1 to 15 of letters, digits and _\x1a$this.matches(\'^[A-Za-z0-9_]{1,15}$\')\x12\x19\n\x05\x65mail\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x18\xfe\x01`\x01\x12\x1c\n\x08password\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x08\x18\x80\x01\x12y\n\x04name\x18\x04 \x01(\tBk\xbaHhr\x02\x18\x32\xba\x01\x61\n\x12\x63ontrol_characters\x12 must not have control characters\x1a)!this.matches(\'[\\\\x00-\\\\x1f\\\\x7f-\\\\x9f]\')\"9\n\x10RegisterResponse\x12%\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x17.rookery.user.v1.Tokens\"a\n\x0cLoginRequest\x12\x1a\n\x08username\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01\x12\x17\n\x05\x65mail\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01\x12\x1c\n\x08password\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"6\n\rLoginResponse\x12%\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x17.rookery.user.v1.Tokens\"3\n\x0eRefreshRequest\x12!\n\rrefresh_token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\"8\n\x0fRefreshResponse\x12%\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x17.rookery.user.v1.Tokens\"=\n\rLogoutRequest\x12\x1f\n\rrefresh_token\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x0b\n\x03\x61ll\x18\x02 \x01(\x08\"t\n\x0eLogoutResponse\x12\x32\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32$.rookery.user.v1.LogoutResponse.Data\x1a.\n\x04\x44\x61ta\x12\x17\n\nlogged_out\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\r\n\x0b_logged_out\"\x10\n\x0eGetJwksRequest\"\x9d\x01\n\x03Jwk\x12\x10\n\x03kty\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x10\n\x03\x63rv\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x0e\n\x01x\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x03kid\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x10\n\x03\x61lg\x18\x05 \x01(\tH\x04\x88\x01\x01\x12\x10\n\x03use\x18\x06 \x01(\tH\x05\x88\x01\x01\x42\x06\n\x04_ktyB\x06\n\x04_crvB\x04\n\x02_xB\x06\n\x04_kidB\x06\n\x04_algB\x06\n\x04_use\"5\n\x0fGetJwksResponse\x12\"\n\x04keys\x18\x01 \x03(\x0b\x32\x14.rookery.user.v1.Jwk\"\x9f\x01\n\x0cGetMeRequest\x12$\n\x04user\x18\x01 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12%\n\x05tweet\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x88\x01\n\rGetMeResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.rookery.api.v2.User\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\"\xec\x06\n\x0fUpdateMeRequest\x12\x80\x01\n\x04name\x18\x01 \x01(\tBm\xbaHjr\x04\x10\x01\x18\x32\xba\x01\x61\n\x12\x63ontrol_characters\x12 must not have control characters\x1a)!this.matches(\'[\\\\x00-\\\\x1f\\\\x7f-\\\\x9f]\')H\x00\x88\x01\x01\x12\x91\x01\n\x0b\x64\x65scription\x18\x02 \x01(\tBw\xbaHtr\x03\x18\xa0\x01\xba\x01l\n\x12\x63ontrol_characters\x12 must not have control characters\x1a\x34!this.matches(\'[\\\\x00-\\\\x09\\\\x0b-\\\\x1f\\\\x7f-\\\\x9f]\')H\x01\x88\x01\x01\x12\x82\x01\n\x08location\x18\x03 \x01(\tBk\xbaHhr\x02\x18\x1e\xba\x01\x61\n\x12\x63ontrol_characters\x12 must not have control characters\x1a)!this.matches(\'[\\\\x00-\\\\x1f\\\\x7f-\\\\x9f]\')H\x02\x88\x01\x01\x12\x8e\x01\n\x03url\x18\x04 \x01(\tB|\xbaHyr\x02\x18\x64\xba\x01r\n\x03url\x12#must be empty or an http(s) address\x1a\x46this == \'\' || this.matches(\'^https?://[^\\\\s\\\\x00-\\\\x1f\\\\x7f-\\\\x9f]+$\')H\x03\x88\x01\x01\x12\x16\n\tprotected\x18\x05 \x01(\x08H\x04\x88\x01\x01\x12\x9f\x01\n\x08language\x18\x06 \x01(\tB\x87\x01\xbaH\x83\x01r\x02\x18#\xba\x01|\n\x08language\x12-must be empty or a language tag such as pt-BR\x1a\x41this == \'\' || this.matches(\'^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$\')H\x05\x88\x01\x01\x12\x1d\n\x07\x63ountry\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18\x02H\x06\x88\x01\x01\x42\x07\n\x05_nameB\x0e\n\x0c_descriptionB\x0b\n\t_locationB\x06\n\x04_urlB\x0c\n\n_protectedB\x0b\n\t_languageB\n\n\x08_country\"6\n\x10UpdateMeResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.rookery.api.v2.User\"\xb6\x01\n\x0eGetUserRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12$\n\x04user\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12%\n\x05tweet\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x8a\x01\n\x0fGetUserResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.rookery.api.v2.User\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\"\xc0\x01\n\x14ListUsersByIdRequest\x12\x17\n\x03ids\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xb4\x10\x12$\n\x04user\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12%\n\x05tweet\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x90\x01\n\x15ListUsersByIdResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x14.rookery.api.v2.User\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\"\x9f\x02\n\x18GetUserByUsernameRequest\x12r\n\x08username\x18\x01 \x01(\tB`\xbaH]\xba\x01Z\n\x08username\x12(must be 1 to 15 of letters, digits and _\x1a$this.matches(\'^[A-Za-z0-9_]{1,15}$\')\x12$\n\x04user\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12%\n\x05tweet\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x94\x01\n\x19GetUserByUsernameResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x14.rookery.api.v2.User\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\"\xcc\x01\n\x1aListUsersByUsernameRequest\x12\x1d\n\tusernames\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa4\r\x12$\n\x04user\x18\x02 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12%\n\x05tweet\x18\x03 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"\x96\x01\n\x1bListUsersByUsernameResponse\x12\"\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x14.rookery.api.v2.User\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem2\x9f\x04\n\x0b\x41uthService\x12m\n\x08Register\x12 .rookery.user.v1.RegisterRequest\x1a!.rookery.user.v1.RegisterResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/auth/register:\x01*\x12\x61\n\x05Login\x12\x1d.rookery.user.v1.LoginRequest\x1a\x1e.rookery.user.v1.LoginResponse\"\x19\x82\xd3\xe4\x93\x02\x13\"\x0e/v1/auth/login:\x01*\x12i\n\x07Refresh\x12\x1f.rookery.user.v1.RefreshRequest\x1a .rookery.user.v1.RefreshResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\"\x10/v1/auth/refresh:\x01*\x12\x65\n\x06Logout\x12\x1e.rookery.user.v1.LogoutRequest\x1a\x1f.rookery.user.v1.LogoutResponse\"\x1a\x82\xd3\xe4\x93\x02\x14\"\x0f/v1/auth/logout:\x01*\x12l\n\x07GetJwks\x12\x1f.rookery.user.v1.GetJwksRequest\x1a .rookery.user.v1.GetJwksResponse\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/.well-known/jwks.json2\xc9\x05\n\x0bUserService\x12[\n\x05GetMe\x12\x1d.rookery.user.v1.GetMeRequest\x1a\x1e.rookery.user.v1.GetMeResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/2/users/me\x12h\n\x08UpdateMe\x12 .rookery.user.v1.UpdateMeRequest\x1a!.rookery.user.v1.UpdateMeResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x32\x0c/v1/users/me:\x01*\x12\x63\n\x07GetUser\x12\x1f.rookery.user.v1.GetUserRequest\x1a .rookery.user.v1.GetUserResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/2/users/{id}\x12p\n\rListUsersById\x12%.rookery.user.v1.ListUsersByIdRequest\x1a&.rookery.user.v1.ListUsersByIdResponse\"\x10\x82\xd3\xe4\x93\x02\n\x12\x08/2/users\x12\x93\x01\n\x11GetUserByUsername\x12).rookery.user.v1.GetUserByUsernameRequest\x1a*.rookery.user.v1.GetUserByUsernameResponse\"\'\x82\xd3\xe4\x93\x02!\x12\x1f/2/users/by/username/{username}\x12\x85\x01\n\x13ListUsersByUsername\x12+.rookery.user.v1.ListUsersByUsernameRequest\x1a,.rookery.user.v1.ListUsersByUsernameResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/2/users/byb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,7 +42,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERREQUEST'].fields_by_name['password']._loaded_options = None
   _globals['_REGISTERREQUEST'].fields_by_name['password']._serialized_options = b'\272H\007r\005\020\010\030\200\001'
   _globals['_REGISTERREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_REGISTERREQUEST'].fields_by_name['name']._serialized_options = b'\272H\004r\002\0302'
+  _globals['_REGISTERREQUEST'].fields_by_name['name']._serialized_options = b'\272Hhr\002\0302\272\001a\n\022control_characters\022 must not have control characters\032)!this.matches(\'[\\\\x00-\\\\x1f\\\\x7f-\\\\x9f]\')'
   _globals['_LOGINREQUEST'].fields_by_name['username']._loaded_options = None
   _globals['_LOGINREQUEST'].fields_by_name['username']._serialized_options = b'\272H\005r\003\030\376\001'
   _globals['_LOGINREQUEST'].fields_by_name['email']._loaded_options = None
@@ -56,13 +56,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMEREQUEST'].fields_by_name['expansions']._loaded_options = None
   _globals['_GETMEREQUEST'].fields_by_name['expansions']._serialized_options = b'\272H\005r\003\030\200\004'
   _globals['_UPDATEMEREQUEST'].fields_by_name['name']._loaded_options = None
-  _globals['_UPDATEMEREQUEST'].fields_by_name['name']._serialized_options = b'\272H\006r\004\020\001\0302'
+  _globals['_UPDATEMEREQUEST'].fields_by_name['name']._serialized_options = b'\272Hjr\004\020\001\0302\272\001a\n\022control_characters\022 must not have control characters\032)!this.matches(\'[\\\\x00-\\\\x1f\\\\x7f-\\\\x9f]\')'
   _globals['_UPDATEMEREQUEST'].fields_by_name['description']._loaded_options = None
-  _globals['_UPDATEMEREQUEST'].fields_by_name['description']._serialized_options = b'\272H\005r\003\030\240\001'
+  _globals['_UPDATEMEREQUEST'].fields_by_name['description']._serialized_options = b'\272Htr\003\030\240\001\272\001l\n\022control_characters\022 must not have control characters\0324!this.matches(\'[\\\\x00-\\\\x09\\\\x0b-\\\\x1f\\\\x7f-\\\\x9f]\')'
   _globals['_UPDATEMEREQUEST'].fields_by_name['location']._loaded_options = None
-  _globals['_UPDATEMEREQUEST'].fields_by_name['location']._serialized_options = b'\272H\004r\002\030\036'
+  _globals['_UPDATEMEREQUEST'].fields_by_name['location']._serialized_options = b'\272Hhr\002\030\036\272\001a\n\022control_characters\022 must not have control characters\032)!this.matches(\'[\\\\x00-\\\\x1f\\\\x7f-\\\\x9f]\')'
   _globals['_UPDATEMEREQUEST'].fields_by_name['url']._loaded_options = None
-  _globals['_UPDATEMEREQUEST'].fields_by_name['url']._serialized_options = b'\272Hcr\002\030d\272\001\\\n\003url\022#must be empty or an http(s) address\0320this == \'\' || this.matches(\'^https?://[^\\\\s]+$\')'
+  _globals['_UPDATEMEREQUEST'].fields_by_name['url']._serialized_options = b'\272Hyr\002\030d\272\001r\n\003url\022#must be empty or an http(s) address\032Fthis == \'\' || this.matches(\'^https?://[^\\\\s\\\\x00-\\\\x1f\\\\x7f-\\\\x9f]+$\')'
+  _globals['_UPDATEMEREQUEST'].fields_by_name['language']._loaded_options = None
+  _globals['_UPDATEMEREQUEST'].fields_by_name['language']._serialized_options = b'\272H\203\001r\002\030#\272\001|\n\010language\022-must be empty or a language tag such as pt-BR\032Athis == \'\' || this.matches(\'^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$\')'
+  _globals['_UPDATEMEREQUEST'].fields_by_name['country']._loaded_options = None
+  _globals['_UPDATEMEREQUEST'].fields_by_name['country']._serialized_options = b'\272H\004r\002\030\002'
   _globals['_GETUSERREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_GETUSERREQUEST'].fields_by_name['id']._serialized_options = b'\272H\004\"\002 \000'
   _globals['_GETUSERREQUEST'].fields_by_name['expansions']._loaded_options = None
@@ -104,55 +108,55 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENS']._serialized_start=173
   _globals['_TOKENS']._serialized_end=387
   _globals['_REGISTERREQUEST']._serialized_start=390
-  _globals['_REGISTERREQUEST']._serialized_end=603
-  _globals['_REGISTERRESPONSE']._serialized_start=605
-  _globals['_REGISTERRESPONSE']._serialized_end=662
-  _globals['_LOGINREQUEST']._serialized_start=664
-  _globals['_LOGINREQUEST']._serialized_end=761
-  _globals['_LOGINRESPONSE']._serialized_start=763
-  _globals['_LOGINRESPONSE']._serialized_end=817
-  _globals['_REFRESHREQUEST']._serialized_start=819
-  _globals['_REFRESHREQUEST']._serialized_end=870
-  _globals['_REFRESHRESPONSE']._serialized_start=872
-  _globals['_REFRESHRESPONSE']._serialized_end=928
-  _globals['_LOGOUTREQUEST']._serialized_start=930
-  _globals['_LOGOUTREQUEST']._serialized_end=991
-  _globals['_LOGOUTRESPONSE']._serialized_start=993
-  _globals['_LOGOUTRESPONSE']._serialized_end=1109
-  _globals['_LOGOUTRESPONSE_DATA']._serialized_start=1063
-  _globals['_LOGOUTRESPONSE_DATA']._serialized_end=1109
-  _globals['_GETJWKSREQUEST']._serialized_start=1111
-  _globals['_GETJWKSREQUEST']._serialized_end=1127
-  _globals['_JWK']._serialized_start=1130
-  _globals['_JWK']._serialized_end=1287
-  _globals['_GETJWKSRESPONSE']._serialized_start=1289
-  _globals['_GETJWKSRESPONSE']._serialized_end=1342
-  _globals['_GETMEREQUEST']._serialized_start=1345
-  _globals['_GETMEREQUEST']._serialized_end=1504
-  _globals['_GETMERESPONSE']._serialized_start=1507
-  _globals['_GETMERESPONSE']._serialized_end=1643
-  _globals['_UPDATEMEREQUEST']._serialized_start=1646
-  _globals['_UPDATEMEREQUEST']._serialized_end=1929
-  _globals['_UPDATEMERESPONSE']._serialized_start=1931
-  _globals['_UPDATEMERESPONSE']._serialized_end=1985
-  _globals['_GETUSERREQUEST']._serialized_start=1988
-  _globals['_GETUSERREQUEST']._serialized_end=2170
-  _globals['_GETUSERRESPONSE']._serialized_start=2173
-  _globals['_GETUSERRESPONSE']._serialized_end=2311
-  _globals['_LISTUSERSBYIDREQUEST']._serialized_start=2314
-  _globals['_LISTUSERSBYIDREQUEST']._serialized_end=2506
-  _globals['_LISTUSERSBYIDRESPONSE']._serialized_start=2509
-  _globals['_LISTUSERSBYIDRESPONSE']._serialized_end=2653
-  _globals['_GETUSERBYUSERNAMEREQUEST']._serialized_start=2656
-  _globals['_GETUSERBYUSERNAMEREQUEST']._serialized_end=2943
-  _globals['_GETUSERBYUSERNAMERESPONSE']._serialized_start=2946
-  _globals['_GETUSERBYUSERNAMERESPONSE']._serialized_end=3094
-  _globals['_LISTUSERSBYUSERNAMEREQUEST']._serialized_start=3097
-  _globals['_LISTUSERSBYUSERNAMEREQUEST']._serialized_end=3301
-  _globals['_LISTUSERSBYUSERNAMERESPONSE']._serialized_start=3304
-  _globals['_LISTUSERSBYUSERNAMERESPONSE']._serialized_end=3454
-  _globals['_AUTHSERVICE']._serialized_start=3457
-  _globals['_AUTHSERVICE']._serialized_end=4000
-  _globals['_USERSERVICE']._serialized_start=4003
-  _globals['_USERSERVICE']._serialized_end=4716
+  _globals['_REGISTERREQUEST']._serialized_end=703
+  _globals['_REGISTERRESPONSE']._serialized_start=705
+  _globals['_REGISTERRESPONSE']._serialized_end=762
+  _globals['_LOGINREQUEST']._serialized_start=764
+  _globals['_LOGINREQUEST']._serialized_end=861
+  _globals['_LOGINRESPONSE']._serialized_start=863
+  _globals['_LOGINRESPONSE']._serialized_end=917
+  _globals['_REFRESHREQUEST']._serialized_start=919
+  _globals['_REFRESHREQUEST']._serialized_end=970
+  _globals['_REFRESHRESPONSE']._serialized_start=972
+  _globals['_REFRESHRESPONSE']._serialized_end=1028
+  _globals['_LOGOUTREQUEST']._serialized_start=1030
+  _globals['_LOGOUTREQUEST']._serialized_end=1091
+  _globals['_LOGOUTRESPONSE']._serialized_start=1093
+  _globals['_LOGOUTRESPONSE']._serialized_end=1209
+  _globals['_LOGOUTRESPONSE_DATA']._serialized_start=1163
+  _globals['_LOGOUTRESPONSE_DATA']._serialized_end=1209
+  _globals['_GETJWKSREQUEST']._serialized_start=1211
+  _globals['_GETJWKSREQUEST']._serialized_end=1227
+  _globals['_JWK']._serialized_start=1230
+  _globals['_JWK']._serialized_end=1387
+  _globals['_GETJWKSRESPONSE']._serialized_start=1389
+  _globals['_GETJWKSRESPONSE']._serialized_end=1442
+  _globals['_GETMEREQUEST']._serialized_start=1445
+  _globals['_GETMEREQUEST']._serialized_end=1604
+  _globals['_GETMERESPONSE']._serialized_start=1607
+  _globals['_GETMERESPONSE']._serialized_end=1743
+  _globals['_UPDATEMEREQUEST']._serialized_start=1746
+  _globals['_UPDATEMEREQUEST']._serialized_end=2622
+  _globals['_UPDATEMERESPONSE']._serialized_start=2624
+  _globals['_UPDATEMERESPONSE']._serialized_end=2678
+  _globals['_GETUSERREQUEST']._serialized_start=2681
+  _globals['_GETUSERREQUEST']._serialized_end=2863
+  _globals['_GETUSERRESPONSE']._serialized_start=2866
+  _globals['_GETUSERRESPONSE']._serialized_end=3004
+  _globals['_LISTUSERSBYIDREQUEST']._serialized_start=3007
+  _globals['_LISTUSERSBYIDREQUEST']._serialized_end=3199
+  _globals['_LISTUSERSBYIDRESPONSE']._serialized_start=3202
+  _globals['_LISTUSERSBYIDRESPONSE']._serialized_end=3346
+  _globals['_GETUSERBYUSERNAMEREQUEST']._serialized_start=3349
+  _globals['_GETUSERBYUSERNAMEREQUEST']._serialized_end=3636
+  _globals['_GETUSERBYUSERNAMERESPONSE']._serialized_start=3639
+  _globals['_GETUSERBYUSERNAMERESPONSE']._serialized_end=3787
+  _globals['_LISTUSERSBYUSERNAMEREQUEST']._serialized_start=3790
+  _globals['_LISTUSERSBYUSERNAMEREQUEST']._serialized_end=3994
+  _globals['_LISTUSERSBYUSERNAMERESPONSE']._serialized_start=3997
+  _globals['_LISTUSERSBYUSERNAMERESPONSE']._serialized_end=4147
+  _globals['_AUTHSERVICE']._serialized_start=4150
+  _globals['_AUTHSERVICE']._serialized_end=4693
+  _globals['_USERSERVICE']._serialized_start=4696
+  _globals['_USERSERVICE']._serialized_end=5409
 # @@protoc_insertion_point(module_scope)

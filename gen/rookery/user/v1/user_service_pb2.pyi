@@ -92,7 +92,7 @@ class RegisterRequest(_message.Message):
     password: _builtins.str
     """8 to 128 characters; stored only as an Argon2id hash."""
     name: _builtins.str
-    """The name shown; the username when empty."""
+    """The name shown, without control characters; the username when empty."""
     def __init__(
         self,
         *,
@@ -489,7 +489,9 @@ Global___GetMeResponse: _TypeAlias = GetMeResponse  # noqa: Y015
 
 @_typing.final
 class UpdateMeRequest(_message.Message):
-    """UpdateMeRequest changes what is present in it; an absent member stays."""
+    """UpdateMeRequest changes what is present in it; an absent member stays. Texts
+    have no control characters, except for line ends in `description`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -497,6 +499,9 @@ class UpdateMeRequest(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
+    PROTECTED_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    COUNTRY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name shown."""
     description: _builtins.str
@@ -505,6 +510,16 @@ class UpdateMeRequest(_message.Message):
     """Up to 30 characters."""
     url: _builtins.str
     """An http or https address, or empty."""
+    protected: _builtins.bool
+    """Whether only accepted followers see the tweets."""
+    language: _builtins.str
+    """The language that the person wants to be spoken to in (BCP 47, such as
+    `pt-BR`), or empty. Nobody else sees it.
+    """
+    country: _builtins.str
+    """The country that the person is in (ISO 3166-1 alpha-2), or empty. Nobody
+    else sees it.
+    """
     def __init__(
         self,
         *,
@@ -512,25 +527,40 @@ class UpdateMeRequest(_message.Message):
         description: _builtins.str | None = ...,
         location: _builtins.str | None = ...,
         url: _builtins.str | None = ...,
+        protected: _builtins.bool | None = ...,
+        language: _builtins.str | None = ...,
+        country: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_location", b"_location", "_name", b"_name", "_url", b"_url", "description", b"description", "location", b"location", "name", b"name", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_country", b"_country", "_description", b"_description", "_language", b"_language", "_location", b"_location", "_name", b"_name", "_protected", b"_protected", "_url", b"_url", "country", b"country", "description", b"description", "language", b"language", "location", b"location", "name", b"name", "protected", b"protected", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_description", b"_description", "_location", b"_location", "_name", b"_name", "_url", b"_url", "description", b"description", "location", b"location", "name", b"name", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_country", b"_country", "_description", b"_description", "_language", b"_language", "_location", b"_location", "_name", b"_name", "_protected", b"_protected", "_url", b"_url", "country", b"country", "description", b"description", "language", b"language", "location", b"location", "name", b"name", "protected", b"protected", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__country: _TypeAlias = _typing.Literal["country"]  # noqa: Y015
+    _WhichOneofArgType__country: _TypeAlias = _typing.Literal["_country", b"_country"]  # noqa: Y015
     _WhichOneofReturnType__description: _TypeAlias = _typing.Literal["description"]  # noqa: Y015
     _WhichOneofArgType__description: _TypeAlias = _typing.Literal["_description", b"_description"]  # noqa: Y015
+    _WhichOneofReturnType__language: _TypeAlias = _typing.Literal["language"]  # noqa: Y015
+    _WhichOneofArgType__language: _TypeAlias = _typing.Literal["_language", b"_language"]  # noqa: Y015
     _WhichOneofReturnType__location: _TypeAlias = _typing.Literal["location"]  # noqa: Y015
     _WhichOneofArgType__location: _TypeAlias = _typing.Literal["_location", b"_location"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__protected: _TypeAlias = _typing.Literal["protected"]  # noqa: Y015
+    _WhichOneofArgType__protected: _TypeAlias = _typing.Literal["_protected", b"_protected"]  # noqa: Y015
     _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
     _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__country) -> _WhichOneofReturnType__country | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__description) -> _WhichOneofReturnType__description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__language) -> _WhichOneofReturnType__language | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__location) -> _WhichOneofReturnType__location | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__protected) -> _WhichOneofReturnType__protected | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 
