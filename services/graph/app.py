@@ -25,6 +25,7 @@ from services.graph.readmodel import ReadModel
 from services.graph.rpc.batch_get_relation import BatchGetRelation
 from services.graph.rpc.follow import Follow
 from services.graph.rpc.get_following import GetFollowing
+from services.graph.rpc.get_standing import GetStanding
 from services.graph.rpc.list_active_followers import ListActiveFollowers
 from services.graph.rpc.list_people import ListFollowers, ListFollowing
 from services.graph.rpc.mark_active import MarkActive
@@ -69,6 +70,7 @@ async def build(env: Environment) -> Service:
             "BatchGetRelation": BatchGetRelation(store),
             "ListActiveFollowers": ListActiveFollowers(store),
             "GetFollowing": GetFollowing(readmodel),
+            "GetStanding": GetStanding(store, readmodel),
             "MarkActive": MarkActive(store),
             "SettleReach": SettleReach(store, readmodel),
         },

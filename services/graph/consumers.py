@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.protobuf.message import Message
-from rookery.events.v1.graph_events_pb2 import UserFollowed, UserUnfollowed
+from rookery.events.v1.graph_events_pb2 import (
+    UserBlocked,
+    UserFollowed,
+    UserMuted,
+    UserUnblocked,
+    UserUnfollowed,
+    UserUnmuted,
+)
 
 from mesh.bus.base import Bus, Subscription
 from mesh.bus.dispatch import dispatch_batch
@@ -16,7 +23,15 @@ def subscriptions(bus: Bus, readmodel: ReadModel) -> list[Subscription]:
     """Everything that `graph` reads from the bus."""
 
     async def drop(events: Sequence[Message]) -> None:
-        people = {event.follower_id for event in events if isinstance(event, UserFollowed | UserUnfollowed)}
+        people: set[int] = set()
+        for event in events:
+            if isinstance(event, UserFollowed | UserUnfollowed):
+                people.add(event.follower_id)
+            elif isinstance(event, UserBlocked | UserUnblocked):
+                people |= {event.blocker_id, event.blocked_id}
+            elif isinstance(event, UserMuted | UserUnmuted):
+                people.add(event.muter_id)
         await readmodel.drop(sorted(people))
 
-    return [bus.subscribe_batch("graph-sets", ["social"], dispatch_batch([UserFollowed, UserUnfollowed], drop))]
+    changes = [UserFollowed, UserUnfollowed, UserBlocked, UserUnblocked, UserMuted, UserUnmuted]
+    return [bus.subscribe_batch("graph-sets", ["social"], dispatch_batch(changes, drop))]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from mesh.errors import InvalidArgument, Violation
+from mesh.errors import InvalidArgument, PermissionDenied, Violation
 
 MAX_FOLLOWING = 5_000
 """People whom one person may follow: X's own limit for most accounts, and what one home timeline can merge."""
@@ -14,8 +15,20 @@ SEEN_WINDOW_MS = 8 * 86_400_000
 SEEN_STEP_MS = 3_600_000
 """A mark that is younger than this is not written again."""
 
-SETS = ("following", "pulled")
-"""The read-model sets of each person: whom they follow, and those among them whose tweets are pulled at read."""
+MAX_BLOCKS = 20_000
+"""People whom one person may block. Nobody publishes such a number; four times the follows is enough for a lifetime."""
+MAX_MUTES = 20_000
+"""People whom one person may mute, for the same reason."""
+MAX_REQUESTS = MAX_FOLLOWING
+"""Requests of one person that may wait: more could not become follows."""
+MAX_BLOCKED_SET = 20_000
+"""Members of the set `blocked` at most: any number of people may block one person."""
+
+SETS = ("following", "pulled", "blocked", "muted")
+"""The read-model sets of each person: whom they follow, those among them whose tweets are pulled at read, whom they
+block together with those who block them, and whom they mute."""
+OVERFLOW = -1
+"""The only member of a `blocked` set that would have more than MAX_BLOCKED_SET: its readers ask GetStanding."""
 
 
 class Reach(IntEnum):
@@ -69,9 +82,28 @@ def settled(reach: Reach, *, pulled: bool) -> Reach:
     return Reach.PUSHED if reach is Reach.BECOMING_PUSHED else reach
 
 
-def check_pair(follower_id: int, followee_id: int) -> None:
-    """Raises InvalidArgument when somebody is to follow themself."""
-    if follower_id == followee_id:
+def blocked_set(user_ids: Sequence[int]) -> Sequence[int]:
+    """What the set `blocked` holds for these people: them, or OVERFLOW when they are too many."""
+    return user_ids if len(user_ids) <= MAX_BLOCKED_SET else [OVERFLOW]
+
+
+def check_pair(viewer_id: int, target_id: int, verb: str) -> None:
+    """Raises InvalidArgument when somebody is to do to themself what `verb` says, such as "follow"."""
+    if viewer_id == target_id:
         raise InvalidArgument(
-            "You cannot follow yourself.", violations=[Violation("target_user_id", "must be somebody else")]
+            f"You cannot {verb} yourself.", violations=[Violation("target_user_id", "must be somebody else")]
         )
+
+
+def check_unblocked(follower_id: int, blocker_ids: Collection[int]) -> None:
+    """Raises PermissionDenied when a follow would cross a block.
+
+    Args:
+        follower_id: who is to follow.
+        blocker_ids: those of the pair who block the other.
+    """
+    if not blocker_ids:
+        return
+    if blocker_ids == {follower_id}:
+        raise PermissionDenied("You have blocked this account: unblock it before you follow it.", reason="BLOCKING")
+    raise PermissionDenied("You have been blocked from following this account.", reason="BLOCKED")

@@ -1,4 +1,4 @@
-"""Each person's sets `following` and `pulled` in the cache store: this service writes them, anyone may read them."""
+"""Each person's sets (domain.SETS) in the cache store: this service writes them, anyone may read them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import structlog
 
 from mesh.cache.sets import GuardedSets
 from mesh.cache.store import CacheGone
-from services.graph.store.base import Following, GraphStore
+from services.graph.domain import blocked_set
+from services.graph.store.base import GraphStore, Relations
 
 _log = structlog.get_logger(__name__)
 
@@ -20,20 +21,24 @@ class ReadModel:
         self._store = store
         self._sets = sets
 
-    async def load(self, user_id: int) -> Following:
-        """Reads a person's edges and writes the sets; without the cache store it only reads."""
+    async def load(self, user_id: int) -> Relations:
+        """Reads a person's relations and writes the sets; without the cache store it only reads."""
         try:
             generation = await self._sets.generation(user_id)
         except CacheGone:
-            return await self._store.all_following(user_id)
-        following = await self._store.all_following(user_id)
+            return await self._store.relations(user_id)
+        relations = await self._store.relations(user_id)
+        members = {
+            "following": relations.followee_ids,
+            "pulled": relations.pulled_ids,
+            "blocked": blocked_set(relations.blocked_ids),
+            "muted": relations.muted_ids,
+        }
         try:
-            await self._sets.fill(
-                user_id, generation, {"following": following.followee_ids, "pulled": following.pulled_ids}
-            )
+            await self._sets.fill(user_id, generation, members)
         except CacheGone:
             _log.debug("read model not written", user_id=user_id)
-        return following
+        return relations
 
     async def drop(self, user_ids: Iterable[int]) -> None:
         """Drops people's sets. Raises CacheGone."""

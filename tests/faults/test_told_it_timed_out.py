@@ -113,6 +113,9 @@ CREATE_TWEET = call("create", TWEET, "request-1")
 RANGE: dict[str, Any] = {"before": 0, "after": 0, "limit": 10}
 LIKE = call("mark", Mark.LIKE, 2, 100, 200)
 FOLLOWED = [call("follow", 1, 2, 10), call("follow", 3, 2, 11)]
+REQUEST = call("request", 1, 2, 10)
+BLOCK = call("block", 1, 2, 20)
+MUTE = call("mute", 1, 2, 20)
 
 CASES = [
     # A retry comes from another registration, with an id and a session of its own. It is told that the name is taken:
@@ -142,15 +145,36 @@ CASES = [
         call("add_signing_key", SigningKey("k1", "{}", 5_000), unless_since_ms=4_000),
         again=call("add_signing_key", SigningKey("k2", "{}", 5_001), unless_since_ms=4_001),
     ),
-    Case(GraphStore, call("knows", 2), FOLLOWED),
     Case(GraphStore, call("follow", 1, 2, 10), again=call("follow", 1, 2, 12), answer=lambda a: a is False),
     Case(GraphStore, call("unfollow", 1, 2), FOLLOWED, answer=lambda a: a is False),
     Case(GraphStore, call("followers", 2, **RANGE), FOLLOWED),
     Case(GraphStore, call("following", 1, **RANGE), FOLLOWED),
-    Case(GraphStore, call("all_following", 1), FOLLOWED),
+    Case(GraphStore, call("relations", 1), FOLLOWED),
     Case(GraphStore, call("related", [(1, 2), (2, 1)]), FOLLOWED),
     Case(GraphStore, call("audience", 2, after=0, limit=10, seen_since_ms=0), FOLLOWED),
     Case(GraphStore, call("follower_ids", 2, after=0, limit=10), FOLLOWED),
+    Case(
+        GraphStore, call("request", 1, 2, 10), again=call("request", 1, 2, 12), note="it waits, once, as the first says"
+    ),
+    Case(GraphStore, call("accept", 1, 2, 11), [REQUEST], again=call("accept", 1, 2, 12)),
+    Case(GraphStore, call("decline", 1, 2), [REQUEST], answer=lambda a: a is False),
+    Case(GraphStore, call("unfollow", 1, 2), [REQUEST], answer=lambda a: a is False, note="a request taken back"),
+    Case(
+        GraphStore,
+        call("block", 1, 2, 20),
+        [*FOLLOWED, call("request", 2, 1, 12)],
+        again=call("block", 1, 2, 21),
+        answer=lambda a: a is False,
+        note="what it cuts is cut once",
+    ),
+    Case(GraphStore, call("unblock", 1, 2), [BLOCK], answer=lambda a: a is False),
+    Case(GraphStore, MUTE, again=call("mute", 1, 2, 21), answer=lambda a: a is False),
+    Case(GraphStore, call("unmute", 1, 2), [MUTE], answer=lambda a: a is False),
+    Case(GraphStore, call("blocking", 1, **RANGE), [BLOCK]),
+    Case(GraphStore, call("muting", 1, **RANGE), [MUTE]),
+    Case(GraphStore, call("requests_sent", 1, **RANGE), [REQUEST]),
+    Case(GraphStore, call("requests_received", 2, **RANGE), [REQUEST]),
+    Case(GraphStore, call("standing", 1, [2, 3]), [BLOCK, MUTE, call("follow", 1, 3, 10)]),
     Case(GraphStore, call("mark_seen", 1, 50_000_000), again=call("mark_seen", 1, 50_000_900)),
     Case(
         TweetStore,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -38,4 +38,24 @@ class TestSqlGraphStore(GraphStoreSuite):
 
                 await sql.db.write(unit)
 
-            yield GraphStores(SqlGraphStore(sql.db, sql.outbox, LINE), sql.events, follow_all)
+            async def add_all(insert: str, pairs: Sequence[tuple[int, int]]) -> None:
+                """Numbered pairs in bulk; numbers are the pairs' places in the list."""
+
+                async def unit(tx: Tx) -> None:
+                    await tx.execute(insert, [{"a": a, "b": b, "n": n} for n, (a, b) in enumerate(pairs, 1)])
+
+                await sql.db.write(unit)
+
+            async def block_all(pairs: Sequence[tuple[int, int]]) -> None:
+                await add_all("INSERT INTO blocks (blocker_id, blocked_id, block_id) VALUES (:a, :b, :n)", pairs)
+
+            async def mute_all(muter: int, muted: range) -> None:
+                insert = "INSERT INTO mutes (muter_id, muted_id, mute_id) VALUES (:a, :b, :n)"
+                await add_all(insert, [(muter, one) for one in muted])
+
+            async def request_all(requester: int, targets: range) -> None:
+                insert = "INSERT INTO follow_requests (requester_id, target_id, request_id) VALUES (:a, :b, :n)"
+                await add_all(insert, [(requester, one) for one in targets])
+
+            store = SqlGraphStore(sql.db, sql.outbox, LINE)
+            yield GraphStores(store, sql.events, follow_all, block_all, mute_all, request_all)

@@ -1,4 +1,4 @@
-"""When an author's audience is too large to push to, and how a crossing ends."""
+"""When an author's audience is too large to push to, how a crossing ends, and what blocks refuse."""
 
 from __future__ import annotations
 
@@ -6,8 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.errors import InvalidArgument
-from services.graph.domain import Line, Reach, check_pair, settled
+from mesh.cache.sets import PRESENT
+from mesh.errors import InvalidArgument, PermissionDenied
+from services.graph.domain import (
+    MAX_BLOCKED_SET,
+    OVERFLOW,
+    Line,
+    Reach,
+    blocked_set,
+    check_pair,
+    check_unblocked,
+    settled,
+)
 
 PUSHED, BECOMING_PULLED, PULLED, BECOMING_PUSHED = Reach
 
@@ -63,8 +73,26 @@ def test_the_stored_numbers_do_not_move() -> None:
     assert [int(reach) for reach in (PUSHED, BECOMING_PULLED, PULLED, BECOMING_PUSHED)] == [0, 1, 2, 3]
 
 
-def test_nobody_follows_themself() -> None:
-    check_pair(1, 2)
-    with pytest.raises(InvalidArgument) as raised:
-        check_pair(2, 2)
+def test_nobody_does_it_to_themself() -> None:
+    check_pair(1, 2, "block")
+    with pytest.raises(InvalidArgument, match="You cannot block yourself") as raised:
+        check_pair(2, 2, "block")
     assert [violation.field for violation in raised.value.violations] == ["target_user_id"]
+
+
+def test_a_follow_across_a_block_is_refused_in_words_that_say_whose_block_it_is() -> None:
+    """Of two blocks the other's is told: it is the one that the follower cannot lift."""
+    check_unblocked(1, set())
+    for blockers, reason in (({1}, "BLOCKING"), ({2}, "BLOCKED"), ({1, 2}, "BLOCKED")):
+        with pytest.raises(PermissionDenied) as raised:
+            check_unblocked(1, blockers)
+        assert raised.value.reason == reason
+
+
+def test_a_set_of_too_many_says_only_that() -> None:
+    """Its one member is nobody's id, and neither empty nor the mark of a loaded set."""
+    most = range(1, MAX_BLOCKED_SET + 1)
+    assert blocked_set([]) == []
+    assert blocked_set(most) == most
+    assert blocked_set(range(1, MAX_BLOCKED_SET + 2)) == [OVERFLOW]
+    assert str(OVERFLOW) != PRESENT

@@ -27,8 +27,8 @@ class Follow:
         """Raises NotFound for an unknown target, InvalidArgument for oneself."""
         viewer = require_self(request.id)
         target = request.target_user_id
-        check_pair(viewer, target)
-        if not await self._store.knows(target) and not is_there((await self._users.get([target]))[0]):
+        check_pair(viewer, target, "follow")
+        if not is_there((await self._users.get([target]))[0]):
             raise NotFound(f"Could not find user with target_user_id: [{target}].")
         if await self._store.follow(viewer, target, await self._ids.next()):
             await self._readmodel.changed([viewer])

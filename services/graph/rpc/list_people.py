@@ -37,7 +37,7 @@ class _ListPeople:
             request,
             self._name,
             fetch,
-            key=lambda edge: edge.follow_id,
+            key=lambda edge: edge.edge_id,
             user_id=lambda edge: edge.user_id,
             missing=missing,
         )

@@ -20,7 +20,7 @@ class Unfollow:
     async def __call__(self, request: UnfollowRequest) -> UnfollowResponse:
         """Not following already is no error."""
         viewer = require_self(request.id)
-        check_pair(viewer, request.target_user_id)
+        check_pair(viewer, request.target_user_id, "unfollow")
         if await self._store.unfollow(viewer, request.target_user_id):
             await self._readmodel.changed([viewer])
         return UnfollowResponse(data=UnfollowResponse.Data(following=False))

@@ -1,4 +1,4 @@
-"""The port of `graph`: edges, and what is known of the people at their ends."""
+"""The port of `graph`: follows, requests, blocks and mutes, and what is known of the people at their ends."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One follow, seen from one end."""
+    """One follow, request, block or mute, seen from one end."""
 
-    follow_id: int
-    """Orders it among others."""
+    edge_id: int
+    """Orders it among others of its kind."""
     user_id: int
     """Who is at the other end."""
 
@@ -28,33 +28,88 @@ class Audience:
 
 
 @dataclass(frozen=True, slots=True)
-class Following:
-    """Everyone whom a person follows."""
+class Relations:
+    """All relations that decide what a person sees."""
 
     followee_ids: list[int]
-    """All."""
+    """Everyone whom they follow."""
     pulled_ids: list[int]
-    """Those whose tweets are pulled at read."""
+    """Those followees whose tweets are pulled at read."""
     unpushed_ids: list[int]
     """Those among them whose tweets are not pushed as well."""
+    blocked_ids: list[int]
+    """Whom they block, and who blocks them; never more than one over domain.MAX_BLOCKED_SET, and then not all."""
+    muted_ids: list[int]
+    """Whom they mute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a person stands to those asked about."""
+
+    following: set[int]
+    """Whom they follow."""
+    blocked: set[int]
+    """Whom they block, and who blocks them."""
+    muted: set[int]
+    """Whom they mute."""
 
 
 class GraphStore(Protocol):
-    """The follow graph. Changes put their events into the outbox in the same transaction. All raise Unavailable."""
+    """The graph. Changes put their events into the outbox in the same transaction. All raise Unavailable.
 
-    async def knows(self, user_id: int) -> bool:
-        """Whether there is an edge or a mark of this person: they exist, then."""
-        ...
+    Whatever happens at once, a pair has a follow or a request and not both, and neither across a block.
+    """
 
     async def follow(self, follower_id: int, followee_id: int, follow_id: int) -> bool:
-        """Adds an edge; False when it was there.
+        """Adds a follow, in place of the request if there is one; False when it was there.
 
-        Raises PermissionDenied when the follower follows as many as anyone may.
+        Raises PermissionDenied when one of the two blocks the other, or the follower follows as many as anyone may.
         """
         ...
 
     async def unfollow(self, follower_id: int, followee_id: int) -> bool:
-        """Removes an edge; False when there was none."""
+        """Removes a follow, or the request for one; False when there was neither."""
+        ...
+
+    async def request(self, requester_id: int, target_id: int, request_id: int) -> bool:
+        """Asks to follow. True: the request waits, since now or before; False: they follow already.
+
+        Raises PermissionDenied when one of the two blocks the other, or too many requests wait.
+        """
+        ...
+
+    async def accept(self, requester_id: int, target_id: int, follow_id: int) -> bool:
+        """Makes a request a follow; False when there is neither a request nor the follow.
+
+        Raises PermissionDenied when the requester follows as many as anyone may.
+        """
+        ...
+
+    async def decline(self, requester_id: int, target_id: int) -> bool:
+        """Removes a request; False when there was none."""
+        ...
+
+    async def block(self, blocker_id: int, blocked_id: int, block_id: int) -> bool:
+        """Adds a block and cuts what is between the two: follows and requests of either; False when it was there.
+
+        Raises PermissionDenied when the blocker blocks as many as anyone may.
+        """
+        ...
+
+    async def unblock(self, blocker_id: int, blocked_id: int) -> bool:
+        """Removes a block; False when there was none."""
+        ...
+
+    async def mute(self, muter_id: int, muted_id: int, mute_id: int) -> bool:
+        """Adds a mute; False when it was there.
+
+        Raises PermissionDenied when the muter mutes as many as anyone may.
+        """
+        ...
+
+    async def unmute(self, muter_id: int, muted_id: int) -> bool:
+        """Removes a mute; False when there was none."""
         ...
 
     async def followers(self, user_id: int, *, before: int, after: int, limit: int) -> list[Edge]:
@@ -65,8 +120,28 @@ class GraphStore(Protocol):
         """Followees between two follow ids, as `followers`."""
         ...
 
-    async def all_following(self, user_id: int) -> Following:
-        """Everyone whom a person follows."""
+    async def blocking(self, user_id: int, *, before: int, after: int, limit: int) -> list[Edge]:
+        """Whom a person blocks, between two block ids, as `followers`."""
+        ...
+
+    async def muting(self, user_id: int, *, before: int, after: int, limit: int) -> list[Edge]:
+        """Whom a person mutes, between two mute ids, as `followers`."""
+        ...
+
+    async def requests_received(self, user_id: int, *, before: int, after: int, limit: int) -> list[Edge]:
+        """Who asks to follow a person, between two request ids, as `followers`."""
+        ...
+
+    async def requests_sent(self, user_id: int, *, before: int, after: int, limit: int) -> list[Edge]:
+        """Whom a person asks to be let follow, between two request ids, as `followers`."""
+        ...
+
+    async def relations(self, user_id: int) -> Relations:
+        """All that decides what a person sees."""
+        ...
+
+    async def standing(self, user_id: int, others: Sequence[int]) -> Standing:
+        """How a person stands to some others."""
         ...
 
     async def related(self, pairs: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:

@@ -6,23 +6,42 @@ import asyncio
 import itertools
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from rookery.events.v1.graph_events_pb2 import ReachCrossed, UserFollowed, UserUnfollowed
+from rookery.events.v1.graph_events_pb2 import (
+    FollowRequested,
+    FollowRequestWithdrawn,
+    ReachCrossed,
+    UserBlocked,
+    UserFollowed,
+    UserMuted,
+    UserUnblocked,
+    UserUnfollowed,
+    UserUnmuted,
+)
 
 from mesh.errors import PermissionDenied
-from services.graph.domain import MAX_FOLLOWING, SEEN_STEP_MS, Line
-from services.graph.store.base import Audience, Edge, Following, GraphStore
+from services.graph.domain import (
+    MAX_BLOCKED_SET,
+    MAX_BLOCKS,
+    MAX_FOLLOWING,
+    MAX_MUTES,
+    MAX_REQUESTS,
+    SEEN_STEP_MS,
+    Line,
+)
+from services.graph.store.base import Audience, Edge, GraphStore, Relations, Standing
 
 from .events import Event, Events
 
 LINE = Line(10)
 """Pulled from 10 followers on, pushed again below 9."""
 AUTHOR = 1
+RANGE = {"before": 0, "after": 0, "limit": 10}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +54,17 @@ class GraphStores:
     """What its changes left to be published."""
     follow_all: Callable[[int, range], Awaitable[None]]
     """Puts edges there without the port, where thousands are needed: a follower, and their followees."""
+    block_all: Callable[[Sequence[tuple[int, int]]], Awaitable[None]]
+    """The same for blocks: blockers and blocked."""
+    mute_all: Callable[[int, range], Awaitable[None]]
+    """The same for mutes: a muter and the muted."""
+    request_all: Callable[[int, range], Awaitable[None]]
+    """The same for requests: a requester and the targets."""
 
 
-def all_of(following: Following) -> tuple[set[int], set[int], set[int]]:
-    """Its three lists, which must have nobody twice."""
-    lists = (following.followee_ids, following.pulled_ids, following.unpushed_ids)
+def all_of(relations: Relations) -> tuple[set[int], set[int], set[int]]:
+    """Its three lists of followees, which must have nobody twice."""
+    lists = (relations.followee_ids, relations.pulled_ids, relations.unpushed_ids)
     assert all(len(one) == len(set(one)) for one in lists)
     return set(lists[0]), set(lists[1]), set(lists[2])
 
@@ -72,10 +97,7 @@ class GraphStoreSuite(ABC):
         assert await graph.following(AUTHOR, before=0, after=0, limit=10) == []
         assert await graph.related([(2, AUTHOR), (AUTHOR, 2), (2, 3)]) == {(2, AUTHOR)}
         assert await graph.follower_ids(AUTHOR, after=0, limit=10) == [2]
-        assert await graph.all_following(2) == Following([AUTHOR], [], [])
-        assert await graph.knows(AUTHOR)
-        assert await graph.knows(2)
-        assert not await graph.knows(3)
+        assert await graph.relations(2) == Relations([AUTHOR], [], [], [], [])
 
     async def test_a_second_follow_changes_nothing(self, stores: GraphStores) -> None:
         assert await stores.graph.follow(2, AUTHOR, 100)
@@ -88,7 +110,7 @@ class GraphStoreSuite(ABC):
         assert await stores.graph.unfollow(2, AUTHOR)
         assert await stores.graph.related([(2, AUTHOR)]) == set()
         assert await stores.graph.followers(AUTHOR, before=0, after=0, limit=10) == []
-        assert (await stores.graph.all_following(2)).followee_ids == []
+        assert (await stores.graph.relations(2)).followee_ids == []
         assert not await stores.graph.unfollow(2, AUTHOR)
         assert not await stores.graph.unfollow(AUTHOR, 2)
         assert len(await stores.events()) == 2
@@ -168,11 +190,10 @@ class GraphStoreSuite(ABC):
         with pytest.raises(PermissionDenied):
             await stores.graph.follow(2, 9002, 100_002)
         assert await stores.graph.related([(2, 9002)]) == set()
-        assert not await stores.graph.knows(9002)
         assert len(await stores.events()) == events
         assert await stores.graph.unfollow(2, 9001)
         assert await stores.graph.follow(2, 9002, 100_003), "there is room again"
-        following = (await stores.graph.all_following(2)).followee_ids
+        following = (await stores.graph.relations(2)).followee_ids
         assert len(following) == len(set(following)) == MAX_FOLLOWING
 
     # --- pages
@@ -194,8 +215,8 @@ class GraphStoreSuite(ABC):
                 edges = await read(
                     AUTHOR, before=base + before if before else 0, after=base + after if after else 0, limit=limit
                 )
-                assert all(edge.user_id == edge.follow_id - base + 10 for edge in edges)
-                return [edge.follow_id - base for edge in edges]
+                assert all(edge.user_id == edge.edge_id - base + 10 for edge in edges)
+                return [edge.edge_id - base for edge in edges]
 
             assert await page() == [7, 6, 5]
             assert await page(before=5) == [4, 3, 2]
@@ -257,11 +278,6 @@ class GraphStoreSuite(ABC):
         await graph.mark_seen(2, now)
         assert await seen_since(now + SEEN_STEP_MS + 1), "a mark never goes back"
 
-    async def test_who_only_reads_is_known(self, graph: GraphStore) -> None:
-        assert not await graph.knows(8)
-        await graph.mark_seen(8, 10**12)
-        assert await graph.knows(8)
-
     # --- reach
 
     @staticmethod
@@ -280,7 +296,7 @@ class GraphStoreSuite(ABC):
         pulled = ({AUTHOR}, {AUTHOR}, {AUTHOR})
 
         async def state() -> tuple[set[int], set[int], set[int]]:
-            found = all_of(await graph.all_following(fan))
+            found = all_of(await graph.relations(fan))
             audience = await graph.audience(AUTHOR, after=0, limit=100, seen_since_ms=0)
             assert audience.pushed == (found[2] == set())
             assert bool(audience.follower_ids) == audience.pushed
@@ -329,11 +345,269 @@ class GraphStoreSuite(ABC):
         assert self.crossings(await stores.events()) == [True]
         await graph.settle(AUTHOR, pulled=True)
         assert self.crossings(await stores.events()) == [True, False]
-        assert all_of(await graph.all_following(2)) == ({AUTHOR}, {AUTHOR}, set())
+        assert all_of(await graph.relations(2)) == ({AUTHOR}, {AUTHOR}, set())
         await graph.settle(AUTHOR, pulled=False)
-        assert all_of(await graph.all_following(2)) == ({AUTHOR}, set(), set())
+        assert all_of(await graph.relations(2)) == ({AUTHOR}, set(), set())
 
     async def test_settling_somebody_unknown_changes_nothing(self, stores: GraphStores) -> None:
         await stores.graph.settle(99, pulled=True)
-        assert not await stores.graph.knows(99)
         assert await stores.events() == []
+
+    # --- blocks
+
+    @staticmethod
+    async def kinds(stores: GraphStores) -> list[tuple[str, type]]:
+        """Keys and types of all events so far."""
+        events = await stores.events()
+        assert all(event.topic == "social" for event in events)
+        return [(event.key, type(event.message)) for event in events]
+
+    async def test_a_block_cuts_follows_both_ways(self, stores: GraphStores) -> None:
+        """With the events and the counts of unfollows, so that nobody has to know of blocks to count followers."""
+        graph = stores.graph
+        await graph.follow(1, 2, 100)
+        await graph.follow(2, 1, 101)
+        await graph.follow(2, 3, 102)
+        before = len(await stores.events())
+        assert await graph.block(1, 2, 103)
+        assert await graph.related([(1, 2), (2, 1), (2, 3)]) == {(2, 3)}
+        assert (await self.kinds(stores))[before:] == [("1", UserBlocked), ("1", UserUnfollowed), ("2", UserUnfollowed)]
+        block, one, other = [event.message for event in await stores.events()][before:]
+        assert block == UserBlocked(blocker_id=1, blocked_id=2)
+        assert isinstance(one, UserUnfollowed)
+        assert isinstance(other, UserUnfollowed)
+        assert (one.follower_id, one.followee_id, other.follower_id, other.followee_id) == (1, 2, 2, 1)
+        assert (one.counts.following_count, one.counts.followers_count) == (0, 0)
+        assert (other.counts.following_count, other.counts.followers_count) == (1, 0)
+        assert other.counts.follower_version > one.counts.followee_version
+
+    async def test_a_block_cuts_requests_both_ways(self, stores: GraphStores) -> None:
+        graph = stores.graph
+        await graph.request(1, 2, 100)
+        await graph.request(2, 1, 101)
+        await graph.request(2, 3, 102)
+        assert await graph.block(1, 2, 103)
+        assert await graph.requests_sent(1, before=0, after=0, limit=10) == []
+        assert await graph.requests_sent(2, before=0, after=0, limit=10) == [Edge(102, 3)]
+        assert (await self.kinds(stores))[3:] == [
+            ("1", UserBlocked),
+            ("1", FollowRequestWithdrawn),
+            ("2", FollowRequestWithdrawn),
+        ]
+
+    async def test_a_second_block_or_unblock_changes_nothing(self, stores: GraphStores) -> None:
+        graph = stores.graph
+        assert await graph.block(1, 2, 100)
+        assert not await graph.block(1, 2, 101)
+        assert await graph.blocking(1, before=0, after=0, limit=10) == [Edge(100, 2)]
+        assert await graph.blocking(2, before=0, after=0, limit=10) == []
+        assert await graph.unblock(1, 2)
+        assert not await graph.unblock(1, 2)
+        assert not await graph.unblock(2, 1)
+        assert await graph.blocking(1, before=0, after=0, limit=10) == []
+        assert await self.kinds(stores) == [("1", UserBlocked), ("1", UserUnblocked)]
+
+    @pytest.mark.parametrize(("blocker", "reason"), [(1, "BLOCKING"), (2, "BLOCKED")])
+    async def test_nobody_follows_or_asks_across_a_block(self, stores: GraphStores, blocker: int, reason: str) -> None:
+        graph = stores.graph
+        await graph.block(blocker, 3 - blocker, 100)
+        for attempt in (graph.follow, graph.request):
+            with pytest.raises(PermissionDenied) as raised:
+                await attempt(1, 2, 101)
+            assert raised.value.reason == reason
+        assert not await graph.accept(1, 2, 102)
+        assert await self.kinds(stores) == [(str(blocker), UserBlocked)]
+        await graph.unblock(blocker, 3 - blocker)
+        assert await graph.follow(1, 2, 103)
+
+    async def test_two_may_block_each_other(self, graph: GraphStore) -> None:
+        assert await graph.block(1, 2, 100)
+        assert await graph.block(2, 1, 101)
+        assert sorted((await graph.relations(1)).blocked_ids) == [2]
+        await graph.unblock(1, 2)
+        assert (await graph.relations(1)).blocked_ids == [2], "the other's block holds"
+        with pytest.raises(PermissionDenied) as raised:
+            await graph.follow(1, 2, 102)
+        assert raised.value.reason == "BLOCKED"
+
+    async def test_a_block_makes_an_audience_small_again(self, stores: GraphStores) -> None:
+        for follower in range(2, 12):
+            await stores.graph.follow(follower, AUTHOR, 100 + follower)
+        await stores.graph.settle(AUTHOR, pulled=True)
+        await stores.graph.block(AUTHOR, 2, 200)
+        await stores.graph.block(3, AUTHOR, 201)
+        assert self.crossings(await stores.events()) == [True, False]
+
+    async def test_nobody_blocks_more_than_the_limit(self, stores: GraphStores) -> None:
+        await stores.block_all([(2, 100_000 + n) for n in range(MAX_BLOCKS)])
+        await stores.graph.follow(2, 9001, 1)
+        before = await self.kinds(stores)
+        with pytest.raises(PermissionDenied):
+            await stores.graph.block(2, 9001, 1_000_000)
+        assert await stores.graph.related([(2, 9001)]) == {(2, 9001)}, "what was refused cut nothing"
+        assert await self.kinds(stores) == before
+        assert not await stores.graph.block(2, 100_000, 1_000_001), "this one was there"
+
+    # --- mutes
+
+    async def test_a_mute_is_of_the_muter_alone(self, stores: GraphStores) -> None:
+        graph = stores.graph
+        await graph.follow(1, 2, 100)
+        assert await graph.mute(1, 2, 101)
+        assert not await graph.mute(1, 2, 102)
+        assert await graph.muting(1, before=0, after=0, limit=10) == [Edge(101, 2)]
+        assert await graph.muting(2, before=0, after=0, limit=10) == []
+        assert (await graph.relations(1)).muted_ids == [2]
+        assert (await graph.relations(2)).muted_ids == []
+        assert await graph.related([(1, 2)]) == {(1, 2)}, "one may mute whom one follows"
+        assert await graph.unmute(1, 2)
+        assert not await graph.unmute(1, 2)
+        assert (await graph.relations(1)).muted_ids == []
+        assert (await self.kinds(stores))[1:] == [("1", UserMuted), ("1", UserUnmuted)]
+
+    async def test_nobody_mutes_more_than_the_limit(self, stores: GraphStores) -> None:
+        await stores.mute_all(2, range(100_000, 100_000 + MAX_MUTES))
+        with pytest.raises(PermissionDenied):
+            await stores.graph.mute(2, 9001, 1_000_000)
+        assert (await stores.graph.standing(2, [9001, 100_000])).muted == {100_000}
+        assert await stores.events() == []
+
+    # --- requests
+
+    async def test_a_request_waits_until_it_is_accepted(self, stores: GraphStores) -> None:
+        graph = stores.graph
+        assert await graph.request(1, 2, 100)
+        assert await graph.request(1, 2, 101), "it waits still"
+        assert await graph.related([(1, 2)]) == set()
+        assert await graph.requests_sent(1, before=0, after=0, limit=10) == [Edge(100, 2)]
+        assert await graph.requests_received(2, before=0, after=0, limit=10) == [Edge(100, 1)]
+        assert not await graph.accept(2, 1, 102), "that one was never made"
+        assert await graph.accept(1, 2, 103)
+        assert await graph.accept(1, 2, 104), "a second time, as the first answer may have got lost"
+        assert await graph.followers(2, before=0, after=0, limit=10) == [Edge(103, 1)]
+        assert await graph.requests_received(2, before=0, after=0, limit=10) == []
+        assert not await graph.request(1, 2, 105), "they follow already"
+        assert not await graph.decline(1, 2)
+        assert await self.kinds(stores) == [("1", FollowRequested), ("1", UserFollowed)]
+        followed = (await stores.events())[1].message
+        assert isinstance(followed, UserFollowed)
+        assert followed.accepted
+
+    async def test_a_request_ends_when_it_is_declined_or_taken_back(self, stores: GraphStores) -> None:
+        for end in (stores.graph.decline, stores.graph.unfollow):
+            before = len(await stores.events())
+            await stores.graph.request(1, 2, 100 + before)
+            assert await end(1, 2)
+            assert not await end(1, 2)
+            assert not await stores.graph.accept(1, 2, 200)
+            assert await stores.graph.related([(1, 2)]) == set()
+            assert await stores.graph.requests_received(2, before=0, after=0, limit=10) == []
+            assert (await self.kinds(stores))[before:] == [("1", FollowRequested), ("1", FollowRequestWithdrawn)]
+
+    async def test_a_follow_takes_the_place_of_the_request(self, stores: GraphStores) -> None:
+        """The target has gone public meanwhile."""
+        await stores.graph.request(1, 2, 100)
+        assert await stores.graph.follow(1, 2, 101)
+        assert await stores.graph.requests_sent(1, before=0, after=0, limit=10) == []
+        assert await stores.graph.unfollow(1, 2)
+        assert await self.kinds(stores) == [("1", FollowRequested), ("1", UserFollowed), ("1", UserUnfollowed)]
+        followed = (await stores.events())[1].message
+        assert isinstance(followed, UserFollowed)
+        assert not followed.accepted
+
+    async def test_nobody_has_more_requests_waiting_than_the_limit(self, stores: GraphStores) -> None:
+        await stores.request_all(2, range(100_000, 100_000 + MAX_REQUESTS))
+        with pytest.raises(PermissionDenied):
+            await stores.graph.request(2, 9001, 1_000_000)
+        assert await stores.graph.request(2, 100_000, 1_000_001), "that one waits already"
+        assert await stores.events() == []
+
+    async def test_accepting_who_follows_too_many_leaves_the_request(self, stores: GraphStores) -> None:
+        await stores.graph.request(2, 9001, 5)
+        await stores.follow_all(2, range(100_000, 100_000 + MAX_FOLLOWING))
+        with pytest.raises(PermissionDenied):
+            await stores.graph.accept(2, 9001, 1_000_000)
+        assert await stores.graph.requests_received(9001, before=0, after=0, limit=10) == [Edge(5, 2)]
+        assert await stores.graph.related([(2, 9001)]) == set()
+
+    async def test_lists_of_blocks_mutes_and_requests_are_paged_both_ways(self, graph: GraphStore) -> None:
+        for n in range(1, 6):
+            await graph.block(1, 10 + n, 100 + n)
+            await graph.mute(1, 10 + n, 200 + n)
+            await graph.request(2, 10 + n, 300 + n)
+            await graph.request(20 + n, 2, 400 + n)
+        for read, owner, base, first in (
+            (graph.blocking, 1, 100, 10),
+            (graph.muting, 1, 200, 10),
+            (graph.requests_sent, 2, 300, 10),
+            (graph.requests_received, 2, 400, 20),
+        ):
+            assert await read(owner, before=0, after=0, limit=2) == [Edge(base + n, first + n) for n in (5, 4)]
+            assert await read(owner, before=base + 4, after=0, limit=2) == [Edge(base + n, first + n) for n in (3, 2)]
+            assert await read(owner, before=0, after=base + 2, limit=2) == [Edge(base + n, first + n) for n in (3, 4)]
+            assert await read(99, before=0, after=0, limit=2) == []
+
+    # --- standing
+
+    async def test_standing_tells_all_relations_of_the_viewer(self, graph: GraphStore) -> None:
+        await graph.follow(1, 2, 100)
+        await graph.follow(3, 1, 101)
+        await graph.block(1, 4, 102)
+        await graph.block(5, 1, 103)
+        await graph.block(4, 5, 104)
+        await graph.mute(1, 2, 105)
+        await graph.mute(6, 1, 106)
+        everyone = list(range(1, 10))
+        assert await graph.standing(1, everyone) == Standing({2}, {4, 5}, {2})
+        assert await graph.standing(1, [3, 6, 7]) == Standing(set(), set(), set())
+        assert await graph.standing(1, []) == Standing(set(), set(), set())
+        assert await graph.standing(5, everyone) == Standing(set(), {1, 4}, set())
+        relations = await graph.relations(1)
+        assert (relations.followee_ids, sorted(relations.blocked_ids), relations.muted_ids) == ([2], [4, 5], [2])
+        assert await graph.relations(9) == Relations([], [], [], [], [])
+
+    async def test_who_is_blocked_by_very_many_has_no_more_relations_than_show_it(self, stores: GraphStores) -> None:
+        half = MAX_BLOCKED_SET // 2
+        await stores.block_all([(1, 100_000 + n) for n in range(half)])
+        await stores.block_all([(200_000 + n, 1) for n in range(half)])
+        assert len((await stores.graph.relations(1)).blocked_ids) == MAX_BLOCKED_SET
+        await stores.graph.block(1, 200_000, 9_000_000)
+        assert len((await stores.graph.relations(1)).blocked_ids) == MAX_BLOCKED_SET, "both ways is one person still"
+        await stores.graph.block(9, 1, 9_000_001)
+        await stores.graph.block(8, 1, 9_000_002)
+        assert len((await stores.graph.relations(1)).blocked_ids) == MAX_BLOCKED_SET + 1
+        assert (await stores.graph.standing(1, [8, 9, 7, 200_001])).blocked == {8, 9, 200_001}
+
+    # --- all at once
+
+    async def test_a_pair_that_does_everything_at_once_ends_in_one_state(self, stores: GraphStores) -> None:
+        """No follow and no request crosses a block, none is beside the other, and counts are those of the follows."""
+        graph = stores.graph
+        dice = random.Random(11)
+        ids = itertools.count(100)
+        for _ in range(30):
+            one, other = dice.sample((1, 2), 2)
+            doings: list[Callable[[], Awaitable[object]]] = [
+                lambda a=one, b=other: graph.follow(a, b, next(ids)),  # type: ignore[misc]
+                lambda a=other, b=one: graph.follow(a, b, next(ids)),  # type: ignore[misc]
+                lambda a=one, b=other: graph.request(a, b, next(ids)),  # type: ignore[misc]
+                lambda a=one, b=other: graph.accept(a, b, next(ids)),  # type: ignore[misc]
+                lambda a=one, b=other: graph.unfollow(a, b),  # type: ignore[misc]
+                lambda a=one, b=other: graph.block(a, b, next(ids)),  # type: ignore[misc]
+                lambda a=one, b=other: graph.unblock(a, b),  # type: ignore[misc]
+                lambda a=other, b=one: graph.unblock(a, b),  # type: ignore[misc]
+            ]
+            dice.shuffle(doings)
+            done = await asyncio.gather(*(do() for do in doings), return_exceptions=True)
+            assert all(isinstance(one, bool | PermissionDenied) for one in done)
+            follows = await graph.related([(1, 2), (2, 1)])
+            asked = {(a, edge.user_id) for a in (1, 2) for edge in await graph.requests_sent(a, **RANGE)}
+            blocks = [edge for a in (1, 2) for edge in await graph.blocking(a, **RANGE)]
+            assert not follows & asked
+            assert not blocks or not follows | asked
+            newest = (0, 0)
+            for event in await stores.events():
+                counts = getattr(event.message, "counts", None)
+                if counts is not None and event.message.followee_id == 2:  # type: ignore[attr-defined]
+                    newest = max(newest, (counts.followee_version, counts.followers_count))
+            assert newest[1] == ((1, 2) in follows)

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$rookery/events/v1/graph_events.proto\x12\x11rookery.events.v1\"t\n\x0c\x46ollowCounts\x12\x17\n\x0f\x66ollowing_count\x18\x01 \x01(\x03\x12\x18\n\x10\x66ollower_version\x18\x02 \x01(\x03\x12\x17\n\x0f\x66ollowers_count\x18\x03 \x01(\x03\x12\x18\n\x10\x66ollowee_version\x18\x04 \x01(\x03\"i\n\x0cUserFollowed\x12\x13\n\x0b\x66ollower_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66ollowee_id\x18\x02 \x01(\x03\x12/\n\x06\x63ounts\x18\x03 \x01(\x0b\x32\x1f.rookery.events.v1.FollowCounts\"k\n\x0eUserUnfollowed\x12\x13\n\x0b\x66ollower_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66ollowee_id\x18\x02 \x01(\x03\x12/\n\x06\x63ounts\x18\x03 \x01(\x0b\x32\x1f.rookery.events.v1.FollowCounts\"/\n\x0cReachCrossed\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x0e\n\x06pulled\x18\x02 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$rookery/events/v1/graph_events.proto\x12\x11rookery.events.v1\"t\n\x0c\x46ollowCounts\x12\x17\n\x0f\x66ollowing_count\x18\x01 \x01(\x03\x12\x18\n\x10\x66ollower_version\x18\x02 \x01(\x03\x12\x17\n\x0f\x66ollowers_count\x18\x03 \x01(\x03\x12\x18\n\x10\x66ollowee_version\x18\x04 \x01(\x03\"{\n\x0cUserFollowed\x12\x13\n\x0b\x66ollower_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66ollowee_id\x18\x02 \x01(\x03\x12/\n\x06\x63ounts\x18\x03 \x01(\x0b\x32\x1f.rookery.events.v1.FollowCounts\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x04 \x01(\x08\"k\n\x0eUserUnfollowed\x12\x13\n\x0b\x66ollower_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66ollowee_id\x18\x02 \x01(\x03\x12/\n\x06\x63ounts\x18\x03 \x01(\x0b\x32\x1f.rookery.events.v1.FollowCounts\"/\n\x0cReachCrossed\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x0e\n\x06pulled\x18\x02 \x01(\x08\":\n\x0f\x46ollowRequested\x12\x14\n\x0crequester_id\x18\x01 \x01(\x03\x12\x11\n\ttarget_id\x18\x02 \x01(\x03\"A\n\x16\x46ollowRequestWithdrawn\x12\x14\n\x0crequester_id\x18\x01 \x01(\x03\x12\x11\n\ttarget_id\x18\x02 \x01(\x03\"5\n\x0bUserBlocked\x12\x12\n\nblocker_id\x18\x01 \x01(\x03\x12\x12\n\nblocked_id\x18\x02 \x01(\x03\"7\n\rUserUnblocked\x12\x12\n\nblocker_id\x18\x01 \x01(\x03\x12\x12\n\nblocked_id\x18\x02 \x01(\x03\"/\n\tUserMuted\x12\x10\n\x08muter_id\x18\x01 \x01(\x03\x12\x10\n\x08muted_id\x18\x02 \x01(\x03\"1\n\x0bUserUnmuted\x12\x10\n\x08muter_id\x18\x01 \x01(\x03\x12\x10\n\x08muted_id\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FOLLOWCOUNTS']._serialized_start=59
   _globals['_FOLLOWCOUNTS']._serialized_end=175
   _globals['_USERFOLLOWED']._serialized_start=177
-  _globals['_USERFOLLOWED']._serialized_end=282
-  _globals['_USERUNFOLLOWED']._serialized_start=284
-  _globals['_USERUNFOLLOWED']._serialized_end=391
-  _globals['_REACHCROSSED']._serialized_start=393
-  _globals['_REACHCROSSED']._serialized_end=440
+  _globals['_USERFOLLOWED']._serialized_end=300
+  _globals['_USERUNFOLLOWED']._serialized_start=302
+  _globals['_USERUNFOLLOWED']._serialized_end=409
+  _globals['_REACHCROSSED']._serialized_start=411
+  _globals['_REACHCROSSED']._serialized_end=458
+  _globals['_FOLLOWREQUESTED']._serialized_start=460
+  _globals['_FOLLOWREQUESTED']._serialized_end=518
+  _globals['_FOLLOWREQUESTWITHDRAWN']._serialized_start=520
+  _globals['_FOLLOWREQUESTWITHDRAWN']._serialized_end=585
+  _globals['_USERBLOCKED']._serialized_start=587
+  _globals['_USERBLOCKED']._serialized_end=640
+  _globals['_USERUNBLOCKED']._serialized_start=642
+  _globals['_USERUNBLOCKED']._serialized_end=697
+  _globals['_USERMUTED']._serialized_start=699
+  _globals['_USERMUTED']._serialized_end=746
+  _globals['_USERUNMUTED']._serialized_start=748
+  _globals['_USERUNMUTED']._serialized_end=797
 # @@protoc_insertion_point(module_scope)

@@ -55,17 +55,22 @@ Global___FollowCounts: _TypeAlias = FollowCounts  # noqa: Y015
 
 @_typing.final
 class UserFollowed(_message.Message):
-    """UserFollowed: one person follows another. Topic `social`, key follower_id."""
+    """UserFollowed: one person follows another. Topic `social`, key follower_id.
+    It also ends the request that the pair may have had.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FOLLOWER_ID_FIELD_NUMBER: _builtins.int
     FOLLOWEE_ID_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
     follower_id: _builtins.int
     """Who."""
     followee_id: _builtins.int
     """Whom."""
+    accepted: _builtins.bool
+    """Whether the followee accepted a request."""
     @_builtins.property
     def counts(self) -> Global___FollowCounts:
         """The counts after it."""
@@ -76,10 +81,11 @@ class UserFollowed(_message.Message):
         follower_id: _builtins.int = ...,
         followee_id: _builtins.int = ...,
         counts: Global___FollowCounts | None = ...,
+        accepted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "followee_id", b"followee_id", "follower_id", b"follower_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "counts", b"counts", "followee_id", b"followee_id", "follower_id", b"follower_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -147,3 +153,167 @@ class ReachCrossed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReachCrossed: _TypeAlias = ReachCrossed  # noqa: Y015
+
+@_typing.final
+class FollowRequested(_message.Message):
+    """FollowRequested: one person asks a protected one to be let follow. Topic
+    `social`, key requester_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTER_ID_FIELD_NUMBER: _builtins.int
+    TARGET_ID_FIELD_NUMBER: _builtins.int
+    requester_id: _builtins.int
+    """Who asks."""
+    target_id: _builtins.int
+    """Whom."""
+    def __init__(
+        self,
+        *,
+        requester_id: _builtins.int = ...,
+        target_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requester_id", b"requester_id", "target_id", b"target_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowRequested: _TypeAlias = FollowRequested  # noqa: Y015
+
+@_typing.final
+class FollowRequestWithdrawn(_message.Message):
+    """FollowRequestWithdrawn: a request ended without a follow: it was taken back,
+    declined, or cut by a block. Topic `social`, key requester_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTER_ID_FIELD_NUMBER: _builtins.int
+    TARGET_ID_FIELD_NUMBER: _builtins.int
+    requester_id: _builtins.int
+    """Who asked."""
+    target_id: _builtins.int
+    """Whom."""
+    def __init__(
+        self,
+        *,
+        requester_id: _builtins.int = ...,
+        target_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requester_id", b"requester_id", "target_id", b"target_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowRequestWithdrawn: _TypeAlias = FollowRequestWithdrawn  # noqa: Y015
+
+@_typing.final
+class UserBlocked(_message.Message):
+    """UserBlocked: one person blocks another. What it cuts has events of its own.
+    Topic `social`, key blocker_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCKER_ID_FIELD_NUMBER: _builtins.int
+    BLOCKED_ID_FIELD_NUMBER: _builtins.int
+    blocker_id: _builtins.int
+    """Who."""
+    blocked_id: _builtins.int
+    """Whom."""
+    def __init__(
+        self,
+        *,
+        blocker_id: _builtins.int = ...,
+        blocked_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_id", b"blocked_id", "blocker_id", b"blocker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserBlocked: _TypeAlias = UserBlocked  # noqa: Y015
+
+@_typing.final
+class UserUnblocked(_message.Message):
+    """UserUnblocked: one person blocks another no more. Topic `social`, key
+    blocker_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCKER_ID_FIELD_NUMBER: _builtins.int
+    BLOCKED_ID_FIELD_NUMBER: _builtins.int
+    blocker_id: _builtins.int
+    """Who."""
+    blocked_id: _builtins.int
+    """Whom."""
+    def __init__(
+        self,
+        *,
+        blocker_id: _builtins.int = ...,
+        blocked_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_id", b"blocked_id", "blocker_id", b"blocker_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserUnblocked: _TypeAlias = UserUnblocked  # noqa: Y015
+
+@_typing.final
+class UserMuted(_message.Message):
+    """UserMuted: one person mutes another. Topic `social`, key muter_id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MUTER_ID_FIELD_NUMBER: _builtins.int
+    MUTED_ID_FIELD_NUMBER: _builtins.int
+    muter_id: _builtins.int
+    """Who."""
+    muted_id: _builtins.int
+    """Whom."""
+    def __init__(
+        self,
+        *,
+        muter_id: _builtins.int = ...,
+        muted_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["muted_id", b"muted_id", "muter_id", b"muter_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserMuted: _TypeAlias = UserMuted  # noqa: Y015
+
+@_typing.final
+class UserUnmuted(_message.Message):
+    """UserUnmuted: one person mutes another no more. Topic `social`, key muter_id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MUTER_ID_FIELD_NUMBER: _builtins.int
+    MUTED_ID_FIELD_NUMBER: _builtins.int
+    muter_id: _builtins.int
+    """Who."""
+    muted_id: _builtins.int
+    """Whom."""
+    def __init__(
+        self,
+        *,
+        muter_id: _builtins.int = ...,
+        muted_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["muted_id", b"muted_id", "muter_id", b"muter_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserUnmuted: _TypeAlias = UserUnmuted  # noqa: Y015

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rookery/graph/v1/graph_mesh.proto\x12\x10rookery.graph.v1\x1a\x1b\x62uf/validate/validate.proto\"[\n\x17\x42\x61tchGetRelationRequest\x12\x1f\n\x0c\x66ollower_ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1f\n\x0c\x66ollowee_ids\x18\x02 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"-\n\x18\x42\x61tchGetRelationResponse\x12\x11\n\tfollowing\x18\x01 \x03(\x08\"f\n\x1aListActiveFollowersRequest\x12\x1a\n\tauthor_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x03\"W\n\x1bListActiveFollowersResponse\x12\x0e\n\x06pushed\x18\x01 \x01(\x08\x12\x14\n\x0c\x66ollower_ids\x18\x02 \x03(\x03\x12\x12\n\nnext_after\x18\x03 \x01(\x03\"/\n\x13GetFollowingRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"V\n\x14GetFollowingResponse\x12\x14\n\x0c\x66ollowee_ids\x18\x01 \x03(\x03\x12\x12\n\npulled_ids\x18\x02 \x03(\x03\x12\x14\n\x0cunpushed_ids\x18\x03 \x03(\x03\">\n\x12SettleReachRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x0e\n\x06pulled\x18\x02 \x01(\x08\"\x15\n\x13SettleReachResponse\"-\n\x11MarkActiveRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"\x14\n\x12MarkActiveResponse2\x85\x04\n\x10GraphMeshService\x12i\n\x10\x42\x61tchGetRelation\x12).rookery.graph.v1.BatchGetRelationRequest\x1a*.rookery.graph.v1.BatchGetRelationResponse\x12r\n\x13ListActiveFollowers\x12,.rookery.graph.v1.ListActiveFollowersRequest\x1a-.rookery.graph.v1.ListActiveFollowersResponse\x12]\n\x0cGetFollowing\x12%.rookery.graph.v1.GetFollowingRequest\x1a&.rookery.graph.v1.GetFollowingResponse\x12Z\n\x0bSettleReach\x12$.rookery.graph.v1.SettleReachRequest\x1a%.rookery.graph.v1.SettleReachResponse\x12W\n\nMarkActive\x12#.rookery.graph.v1.MarkActiveRequest\x1a$.rookery.graph.v1.MarkActiveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rookery/graph/v1/graph_mesh.proto\x12\x10rookery.graph.v1\x1a\x1b\x62uf/validate/validate.proto\"[\n\x17\x42\x61tchGetRelationRequest\x12\x1f\n\x0c\x66ollower_ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1f\n\x0c\x66ollowee_ids\x18\x02 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"-\n\x18\x42\x61tchGetRelationResponse\x12\x11\n\tfollowing\x18\x01 \x03(\x08\"f\n\x1aListActiveFollowersRequest\x12\x1a\n\tauthor_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x03\"W\n\x1bListActiveFollowersResponse\x12\x0e\n\x06pushed\x18\x01 \x01(\x08\x12\x14\n\x0c\x66ollower_ids\x18\x02 \x03(\x03\x12\x12\n\nnext_after\x18\x03 \x01(\x03\"/\n\x13GetFollowingRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"V\n\x14GetFollowingResponse\x12\x14\n\x0c\x66ollowee_ids\x18\x01 \x03(\x03\x12\x12\n\npulled_ids\x18\x02 \x03(\x03\x12\x14\n\x0cunpushed_ids\x18\x03 \x03(\x03\"]\n\x12GetStandingRequest\x12\x1a\n\tviewer_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1b\n\x08user_ids\x18\x02 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xd0\x0f\x12\x0e\n\x06loaded\x18\x03 \x01(\x08\"T\n\x13GetStandingResponse\x12\x15\n\rfollowing_ids\x18\x01 \x03(\x03\x12\x13\n\x0b\x62locked_ids\x18\x02 \x03(\x03\x12\x11\n\tmuted_ids\x18\x03 \x03(\x03\">\n\x12SettleReachRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x0e\n\x06pulled\x18\x02 \x01(\x08\"\x15\n\x13SettleReachResponse\"-\n\x11MarkActiveRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"\x14\n\x12MarkActiveResponse2\xe1\x04\n\x10GraphMeshService\x12i\n\x10\x42\x61tchGetRelation\x12).rookery.graph.v1.BatchGetRelationRequest\x1a*.rookery.graph.v1.BatchGetRelationResponse\x12r\n\x13ListActiveFollowers\x12,.rookery.graph.v1.ListActiveFollowersRequest\x1a-.rookery.graph.v1.ListActiveFollowersResponse\x12]\n\x0cGetFollowing\x12%.rookery.graph.v1.GetFollowingRequest\x1a&.rookery.graph.v1.GetFollowingResponse\x12Z\n\x0bGetStanding\x12$.rookery.graph.v1.GetStandingRequest\x1a%.rookery.graph.v1.GetStandingResponse\x12Z\n\x0bSettleReach\x12$.rookery.graph.v1.SettleReachRequest\x1a%.rookery.graph.v1.SettleReachResponse\x12W\n\nMarkActive\x12#.rookery.graph.v1.MarkActiveRequest\x1a$.rookery.graph.v1.MarkActiveResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTACTIVEFOLLOWERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\220N(\001'
   _globals['_GETFOLLOWINGREQUEST'].fields_by_name['user_id']._loaded_options = None
   _globals['_GETFOLLOWINGREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_GETSTANDINGREQUEST'].fields_by_name['viewer_id']._loaded_options = None
+  _globals['_GETSTANDINGREQUEST'].fields_by_name['viewer_id']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_GETSTANDINGREQUEST'].fields_by_name['user_ids']._loaded_options = None
+  _globals['_GETSTANDINGREQUEST'].fields_by_name['user_ids']._serialized_options = b'\272H\006\222\001\003\020\320\017'
   _globals['_SETTLEREACHREQUEST'].fields_by_name['user_id']._loaded_options = None
   _globals['_SETTLEREACHREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\004\"\002 \000'
   _globals['_MARKACTIVEREQUEST'].fields_by_name['user_id']._loaded_options = None
@@ -58,14 +62,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETFOLLOWINGREQUEST']._serialized_end=464
   _globals['_GETFOLLOWINGRESPONSE']._serialized_start=466
   _globals['_GETFOLLOWINGRESPONSE']._serialized_end=552
-  _globals['_SETTLEREACHREQUEST']._serialized_start=554
-  _globals['_SETTLEREACHREQUEST']._serialized_end=616
-  _globals['_SETTLEREACHRESPONSE']._serialized_start=618
-  _globals['_SETTLEREACHRESPONSE']._serialized_end=639
-  _globals['_MARKACTIVEREQUEST']._serialized_start=641
-  _globals['_MARKACTIVEREQUEST']._serialized_end=686
-  _globals['_MARKACTIVERESPONSE']._serialized_start=688
-  _globals['_MARKACTIVERESPONSE']._serialized_end=708
-  _globals['_GRAPHMESHSERVICE']._serialized_start=711
-  _globals['_GRAPHMESHSERVICE']._serialized_end=1228
+  _globals['_GETSTANDINGREQUEST']._serialized_start=554
+  _globals['_GETSTANDINGREQUEST']._serialized_end=647
+  _globals['_GETSTANDINGRESPONSE']._serialized_start=649
+  _globals['_GETSTANDINGRESPONSE']._serialized_end=733
+  _globals['_SETTLEREACHREQUEST']._serialized_start=735
+  _globals['_SETTLEREACHREQUEST']._serialized_end=797
+  _globals['_SETTLEREACHRESPONSE']._serialized_start=799
+  _globals['_SETTLEREACHRESPONSE']._serialized_end=820
+  _globals['_MARKACTIVEREQUEST']._serialized_start=822
+  _globals['_MARKACTIVEREQUEST']._serialized_end=867
+  _globals['_MARKACTIVERESPONSE']._serialized_start=869
+  _globals['_MARKACTIVERESPONSE']._serialized_end=889
+  _globals['_GRAPHMESHSERVICE']._serialized_start=892
+  _globals['_GRAPHMESHSERVICE']._serialized_end=1501
 # @@protoc_insertion_point(module_scope)

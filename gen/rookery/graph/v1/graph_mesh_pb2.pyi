@@ -193,6 +193,78 @@ class GetFollowingResponse(_message.Message):
 Global___GetFollowingResponse: _TypeAlias = GetFollowingResponse  # noqa: Y015
 
 @_typing.final
+class GetStandingRequest(_message.Message):
+    """GetStandingRequest names a viewer and people."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIEWER_ID_FIELD_NUMBER: _builtins.int
+    USER_IDS_FIELD_NUMBER: _builtins.int
+    LOADED_FIELD_NUMBER: _builtins.int
+    viewer_id: _builtins.int
+    """Who looks."""
+    loaded: _builtins.bool
+    """Whether the caller has found the sets in the read model, one of which was
+    too large to be there: then they are not loaded once more.
+    """
+    @_builtins.property
+    def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """At whom."""
+
+    def __init__(
+        self,
+        *,
+        viewer_id: _builtins.int = ...,
+        user_ids: _abc.Iterable[_builtins.int] | None = ...,
+        loaded: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["loaded", b"loaded", "user_ids", b"user_ids", "viewer_id", b"viewer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStandingRequest: _TypeAlias = GetStandingRequest  # noqa: Y015
+
+@_typing.final
+class GetStandingResponse(_message.Message):
+    """GetStandingResponse has parts of user_ids; who is in none of them is a
+    stranger.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLLOWING_IDS_FIELD_NUMBER: _builtins.int
+    BLOCKED_IDS_FIELD_NUMBER: _builtins.int
+    MUTED_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def following_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Those whom the viewer follows."""
+
+    @_builtins.property
+    def blocked_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Those whom the viewer blocks, and those who block the viewer."""
+
+    @_builtins.property
+    def muted_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Those whom the viewer mutes."""
+
+    def __init__(
+        self,
+        *,
+        following_ids: _abc.Iterable[_builtins.int] | None = ...,
+        blocked_ids: _abc.Iterable[_builtins.int] | None = ...,
+        muted_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_ids", b"blocked_ids", "following_ids", b"following_ids", "muted_ids", b"muted_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStandingResponse: _TypeAlias = GetStandingResponse  # noqa: Y015
+
+@_typing.final
 class SettleReachRequest(_message.Message):
     """SettleReachRequest names one author's crossing."""
 

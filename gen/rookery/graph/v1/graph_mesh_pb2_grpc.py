@@ -51,6 +51,11 @@ class GraphMeshServiceStub:
                 request_serializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetFollowingRequest.SerializeToString,
                 response_deserializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetFollowingResponse.FromString,
                 _registered_method=True)
+        self.GetStanding = channel.unary_unary(
+                '/rookery.graph.v1.GraphMeshService/GetStanding',
+                request_serializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetStandingRequest.SerializeToString,
+                response_deserializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetStandingResponse.FromString,
+                _registered_method=True)
         self.SettleReach = channel.unary_unary(
                 '/rookery.graph.v1.GraphMeshService/SettleReach',
                 request_serializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.SettleReachRequest.SerializeToString,
@@ -89,7 +94,18 @@ class GraphMeshServiceServicer:
     def GetFollowing(self, request, context):
         """GetFollowing gives everyone a person follows and writes it to the read
         model. Callers: `timeline`, on a miss of the read model and for a rebuild.
-        Access: edges of one person.
+        Access: edges, blocks and mutes of one person.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStanding(self, request, context):
+        """GetStanding says how the viewer stands to some people, and writes all of
+        the viewer's sets to the read model unless they are there. Callers: every
+        service that shows tweets or people, when the read model cannot say.
+        Access: the viewer's edges, blocks and mutes; of those, one batch by key
+        when the sets are loaded already.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,6 +147,11 @@ def add_GraphMeshServiceServicer_to_server(servicer, server):
                     servicer.GetFollowing,
                     request_deserializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetFollowingRequest.FromString,
                     response_serializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetFollowingResponse.SerializeToString,
+            ),
+            'GetStanding': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStanding,
+                    request_deserializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetStandingRequest.FromString,
+                    response_serializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetStandingResponse.SerializeToString,
             ),
             'SettleReach': grpc.unary_unary_rpc_method_handler(
                     servicer.SettleReach,
@@ -226,6 +247,33 @@ class GraphMeshService:
             '/rookery.graph.v1.GraphMeshService/GetFollowing',
             rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetFollowingRequest.SerializeToString,
             rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetFollowingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStanding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.graph.v1.GraphMeshService/GetStanding',
+            rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetStandingRequest.SerializeToString,
+            rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetStandingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,7 +48,14 @@ class GraphMeshServiceStub:
     GetFollowing: _grpc.UnaryUnaryMultiCallable[_graph_mesh_pb2.GetFollowingRequest, _graph_mesh_pb2.GetFollowingResponse]
     """GetFollowing gives everyone a person follows and writes it to the read
     model. Callers: `timeline`, on a miss of the read model and for a rebuild.
-    Access: edges of one person.
+    Access: edges, blocks and mutes of one person.
+    """
+    GetStanding: _grpc.UnaryUnaryMultiCallable[_graph_mesh_pb2.GetStandingRequest, _graph_mesh_pb2.GetStandingResponse]
+    """GetStanding says how the viewer stands to some people, and writes all of
+    the viewer's sets to the read model unless they are there. Callers: every
+    service that shows tweets or people, when the read model cannot say.
+    Access: the viewer's edges, blocks and mutes; of those, one batch by key
+    when the sets are loaded already.
     """
     SettleReach: _grpc.UnaryUnaryMultiCallable[_graph_mesh_pb2.SettleReachRequest, _graph_mesh_pb2.SettleReachResponse]
     """SettleReach ends the crossing that a ReachCrossed event began: every
@@ -82,7 +89,14 @@ class GraphMeshServiceAsyncStub(GraphMeshServiceStub):
     GetFollowing: _aio.UnaryUnaryMultiCallable[_graph_mesh_pb2.GetFollowingRequest, _graph_mesh_pb2.GetFollowingResponse]  # type: ignore[assignment]
     """GetFollowing gives everyone a person follows and writes it to the read
     model. Callers: `timeline`, on a miss of the read model and for a rebuild.
-    Access: edges of one person.
+    Access: edges, blocks and mutes of one person.
+    """
+    GetStanding: _aio.UnaryUnaryMultiCallable[_graph_mesh_pb2.GetStandingRequest, _graph_mesh_pb2.GetStandingResponse]  # type: ignore[assignment]
+    """GetStanding says how the viewer stands to some people, and writes all of
+    the viewer's sets to the read model unless they are there. Callers: every
+    service that shows tweets or people, when the read model cannot say.
+    Access: the viewer's edges, blocks and mutes; of those, one batch by key
+    when the sets are loaded already.
     """
     SettleReach: _aio.UnaryUnaryMultiCallable[_graph_mesh_pb2.SettleReachRequest, _graph_mesh_pb2.SettleReachResponse]  # type: ignore[assignment]
     """SettleReach ends the crossing that a ReachCrossed event began: every
@@ -131,7 +145,20 @@ class GraphMeshServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_graph_mesh_pb2.GetFollowingResponse, _abc.Awaitable[_graph_mesh_pb2.GetFollowingResponse]]:
         """GetFollowing gives everyone a person follows and writes it to the read
         model. Callers: `timeline`, on a miss of the read model and for a rebuild.
-        Access: edges of one person.
+        Access: edges, blocks and mutes of one person.
+        """
+
+    @_abc_1.abstractmethod
+    def GetStanding(
+        self,
+        request: _graph_mesh_pb2.GetStandingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_mesh_pb2.GetStandingResponse, _abc.Awaitable[_graph_mesh_pb2.GetStandingResponse]]:
+        """GetStanding says how the viewer stands to some people, and writes all of
+        the viewer's sets to the read model unless they are there. Callers: every
+        service that shows tweets or people, when the read model cannot say.
+        Access: the viewer's edges, blocks and mutes; of those, one batch by key
+        when the sets are loaded already.
         """
 
     @_abc_1.abstractmethod
