@@ -43,6 +43,8 @@ class EdgeLimits:
     """Request headers (431 above)."""
     timeout: int = 15
     """Seconds a service has for an answer (504 after)."""
+    stream_timeout: int = 600
+    """Seconds that a streamed answer, such as a download, may take in all; `stream_idle_timeout` ends a still one."""
     request_timeout: int = 15
     """Seconds a caller has to send the whole request (408 after): the end of slow bodies."""
     headers_timeout: int = 10
@@ -123,6 +125,8 @@ class PublicService:
     """Full name, `rookery.tweet.v1.TweetService`."""
     cluster: str
     """Key in EdgeConfig.targets: the package's segment before the version."""
+    streams: tuple[str, ...] = ()
+    """gRPC paths of those of its RPCs whose answer is a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +287,6 @@ def render_edge(config: EdgeConfig) -> str:
         unauthorized=_problem(401),
         unreadable=replace(_problem(400), detail="The name of a parameter must not have an escape in it."),
         stripped_names_regex=f"{_INTERNAL_NAMES}|{_all_from('x-', _PROXY_NAMES if config.trusted_hops else ())}",
-        grpc_timeout_ms=config.limits.timeout * 1000 - 500,
         lua=lua,
     )
 
@@ -297,6 +300,7 @@ def _services(descriptors: bytes) -> Iterator[tuple[PublicService, list[Operatio
         segments = [part for part in file.package.split(".") if not re.fullmatch(r"v\d+\w*", part)]
         for service in file.service:
             name = f"{file.package}.{service.name}"
+            streams = tuple(f"/{name}/{method.name}" for method in service.method if method.server_streaming)
             found: list[Operation] = []
             for method in service.method:
                 if method.options.HasExtension(annotations_pb2.http):
@@ -304,7 +308,7 @@ def _services(descriptors: bytes) -> Iterator[tuple[PublicService, list[Operatio
                     found.extend(_bindings(rule, f"/{name}/{method.name}"))
             if found and not file.package:
                 raise EdgeConfigError(f"{service.name} has http rules but no package to tell its cluster")
-            yield PublicService(name, segments[-1] if segments else ""), found
+            yield PublicService(name, segments[-1] if segments else "", streams), found
 
 
 def _bindings(rule: http_pb2.HttpRule, rpc: str) -> Iterator[Operation]:

@@ -17,7 +17,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -150,6 +150,12 @@ class OutboxOptions:
     """Seconds between deletions of older rows."""
     backoff_cap: float = 1.0
     """Seconds between tries while the bus or the database is down, at most."""
+
+    @classmethod
+    def keeping(cls, seconds: float) -> OutboxOptions:
+        """The defaults, but for how long published rows are kept. Raises ValueError as the class does."""
+        made = cls(keep=seconds)
+        return replace(made, prune=min(made.prune, seconds))
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

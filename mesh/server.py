@@ -7,7 +7,9 @@ import logging
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import cast
 
 import grpc
 import structlog
@@ -19,8 +21,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 
+from mesh.context import current
 from mesh.health import Health
-from mesh.interceptors.base import Answer, Context, Handler, Interceptor, Next, Priority, Rpc
+from mesh.interceptors.base import Answer, Context, Handler, Interceptor, Next, Priority, Rpc, Streamer
 from mesh.interceptors.deadline import Deadline
 from mesh.interceptors.errors import Errors
 from mesh.interceptors.overload import Overload
@@ -31,6 +34,8 @@ from mesh.settings import Environment, ServerSettings, SettingError
 from mesh.tasks import Tasks
 
 _log = structlog.get_logger(__name__)
+_ANSWER_S = 15.0  # as long as the edge waits for an answer
+_STREAM_S = 600.0  # 100 MB at 170 kB/s; the edge gives a stream as long (cli/edge.py)
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),  # two servers on one port would each get half of the calls, silently
     ("grpc.max_receive_message_length", 4 << 20),
@@ -58,12 +63,15 @@ class Service:
 
 def rpcs(
     service: ServiceDescriptor,
-    handlers: Mapping[str, Handler],
+    handlers: Mapping[str, Handler | Streamer],
     *,
     priority: Priority = Priority.NORMAL,
     priorities: Mapping[str, Priority] | None = None,
 ) -> list[Rpc]:
-    """The RPCs of one service. Raises ValueError unless `handlers` has exactly the contract's methods."""
+    """The RPCs of one service, those with a streamed answer as the contract has it.
+
+    Raises ValueError unless `handlers` has exactly the contract's methods.
+    """
     if different := handlers.keys() ^ set(service.methods_by_name):
         raise ValueError(f"{service.full_name}: handlers and contract differ: {sorted(different)}")
     return [
@@ -73,6 +81,8 @@ def rpcs(
             request=message_factory.GetMessageClass(method.input_type),
             handler=handlers[name],
             priority=(priorities or {}).get(name, priority),
+            streams=method.server_streaming,
+            limit_s=_STREAM_S if method.server_streaming else _ANSWER_S,
         )
         for name, method in service.methods_by_name.items()
     ]
@@ -95,15 +105,38 @@ def _serialize(answer: Answer) -> bytes:
 
 
 def _compose(rpc: Rpc, chain: Sequence[Interceptor]) -> Next:
-    handler = rpc.handler
+    handler, streamer = cast(Handler, rpc.handler), cast(Streamer, rpc.handler)
 
     async def innermost(request: Message, context: Context) -> Answer:
         return await handler(request)
 
-    composed: Next = innermost
+    async def part_by_part(request: Message, context: Context) -> Answer:
+        # Interceptors see a call, whatever its answer is like: parts leave here, and what is left to return is nothing.
+        begun = False
+        async with aclosing(streamer(request)) as parts:  # closed at once also if the caller leaves during a write
+            async for part in parts:
+                if not begun:
+                    await context.send_initial_metadata(tuple(current().response_metadata))
+                    begun = True
+                await context.write(part)
+        return b""
+
+    composed: Next = part_by_part if rpc.streams else innermost
     for interceptor in reversed(chain):
         composed = interceptor.wrap(rpc, composed)
     return composed
+
+
+def _method(rpc: Rpc, chain: Sequence[Interceptor]) -> grpc.RpcMethodHandler[Message, Answer]:
+    composed = _compose(rpc, chain)
+    parse = rpc.request.FromString
+    if not rpc.streams:
+        return grpc.unary_unary_rpc_method_handler(composed, parse, _serialize)
+
+    async def stream(request: Message, context: Context) -> None:
+        await composed(request, context)  # which has written all parts
+
+    return grpc.unary_stream_rpc_method_handler(stream, parse, _serialize)
 
 
 class Server:
@@ -118,13 +151,7 @@ class Server:
         self._server = grpc.aio.server(options=_OPTIONS)
         chain = interceptors(settings, registry)
         for name in names:
-            methods = {
-                rpc.method: grpc.unary_unary_rpc_method_handler(
-                    _compose(rpc, chain), request_deserializer=rpc.request.FromString, response_serializer=_serialize
-                )
-                for rpc in service.rpcs
-                if rpc.service == name
-            }
+            methods = {rpc.method: _method(rpc, chain) for rpc in service.rpcs if rpc.service == name}
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
         served = [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -14,6 +14,8 @@ Answer: TypeAlias = Message | bytes
 """A response, or its bytes where they are at hand already."""
 Handler: TypeAlias = Callable[..., Awaitable[Answer]]
 """What a service gives for an RPC: takes the request, gives the answer."""
+Streamer: TypeAlias = Callable[..., AsyncGenerator[Answer, None]]
+"""What a service gives for an RPC that streams: takes the request, gives the answer's parts as they come."""
 Context: TypeAlias = "grpc.aio.ServicerContext[Message, Answer]"
 Next: TypeAlias = Callable[[Message, Context], Awaitable[Answer]]
 """A handler as interceptors see it."""
@@ -40,10 +42,14 @@ class Rpc:
     """Name of the method."""
     request: type[Message]
     """Class of the request."""
-    handler: Handler
-    """Who answers."""
+    handler: Handler | Streamer
+    """Who answers; a Streamer exactly if `streams`."""
     priority: Priority = Priority.NORMAL
     """When it is refused."""
+    streams: bool = False
+    """Whether the answer is a stream."""
+    limit_s: float = 15.0
+    """Seconds after which the call ends, whatever its caller said."""
 
     @property
     def path(self) -> str:

@@ -1,4 +1,4 @@
-"""Gives every call an end: its caller's, or the server's where the caller set none or a later one."""
+"""Gives every call an end: its caller's, or the RPC's own where the caller set none or a later one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ from mesh.interceptors.base import Answer, Context, Next, Rpc
 
 
 class Deadline:
-    """Cancels a handler that runs for longer than `limit_s` when its caller would wait longer than that."""
-
-    def __init__(self, limit_s: float = 15.0) -> None:
-        self._limit_s = limit_s
+    """Cancels a handler that runs for longer than `Rpc.limit_s` when its caller would wait longer than that."""
 
     def wrap(self, rpc: Rpc, following: Next) -> Next:
         """See Interceptor.wrap."""
-        limit_s = self._limit_s
+        limit_s = rpc.limit_s
 
         async def handle(request: Message, context: Context) -> Answer:
             call = current()

@@ -40,7 +40,7 @@ class Viewer:
                 call.deadline = time.monotonic() + left
             enter(call)
             answer = await following(request, context)
-            if call.response_metadata:
+            if call.response_metadata and not rpc.streams:  # a stream's went ahead of its first part
                 await context.send_initial_metadata(tuple(call.response_metadata))
             return answer
 

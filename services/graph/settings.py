@@ -25,6 +25,8 @@ class GraphSettings:
     """Key of page cursors, the same in all replicas."""
     celebrity_followers: int
     """From this many followers on an author's tweets are pulled at read."""
+    outbox_keep_seconds: int
+    """How long published events are kept, for a bus that comes back empty."""
 
     @classmethod
     def read(cls, env: Environment) -> GraphSettings:
@@ -37,4 +39,5 @@ class GraphSettings:
             tweet_target=env.text("TWEET_TARGET"),
             cursor_key=env.secret("CURSOR_KEY"),
             celebrity_followers=env.number("CELEBRITY_FOLLOWERS", 10_000, least=1),
+            outbox_keep_seconds=env.number("OUTBOX_KEEP_SECONDS", 600, least=1, most=86_400),
         )

@@ -23,6 +23,8 @@ class TweetSettings:
     """gRPC target of `graph`."""
     cursor_key: bytes
     """Key of page cursors, the same in all replicas."""
+    outbox_keep_seconds: int
+    """How long published events are kept, for a bus that comes back empty."""
 
     @classmethod
     def read(cls, env: Environment) -> TweetSettings:
@@ -34,4 +36,5 @@ class TweetSettings:
             user_target=env.text("USER_TARGET"),
             graph_target=env.text("GRAPH_TARGET"),
             cursor_key=env.secret("CURSOR_KEY"),
+            outbox_keep_seconds=env.number("OUTBOX_KEEP_SECONDS", 600, least=1, most=86_400),
         )

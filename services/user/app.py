@@ -18,7 +18,7 @@ from mesh.db.sql import Database
 from mesh.errors import Unavailable
 from mesh.ids import LeasedIds
 from mesh.interceptors.base import Priority
-from mesh.outbox import Outbox
+from mesh.outbox import Outbox, OutboxOptions
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
 from services.user.consumers import subscriptions
@@ -59,7 +59,7 @@ async def build(env: Environment) -> Service:
     db = await Database.open(settings.database_url)
     cache = CacheStore(settings.cache_url)
     bus = RedisStreamsBus(settings.bus_url, registry=REGISTRY)
-    outbox = Outbox(db, bus, "user")
+    outbox = Outbox(db, bus, "user", options=OutboxOptions.keeping(settings.outbox_keep_seconds))
     tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=ClientMetrics.create())
     store = SqlUserStore(db, outbox)
     records = Records(cache, USER_PREFIX)

@@ -23,6 +23,8 @@ class UserSettings:
     """How long an access token is good."""
     session_days: int
     """How long a session lives after its last refresh."""
+    outbox_keep_seconds: int
+    """How long published events are kept, for a bus that comes back empty."""
 
     @classmethod
     def read(cls, env: Environment) -> UserSettings:
@@ -34,4 +36,5 @@ class UserSettings:
             tweet_target=env.text("TWEET_TARGET"),
             access_token_seconds=env.number("ACCESS_TOKEN_SECONDS", 3600, least=1, most=86_400),
             session_days=env.number("SESSION_DAYS", 30, least=1, most=400),
+            outbox_keep_seconds=env.number("OUTBOX_KEEP_SECONDS", 600, least=1, most=86_400),
         )

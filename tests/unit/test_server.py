@@ -352,7 +352,7 @@ async def test_a_call_without_an_end_or_with_a_far_one_ends_all_the_same(caller:
     async def unused(_: StringValue) -> StringValue:
         raise AssertionError
 
-    handle = Deadline(0.05).wrap(Rpc(SERVICE, "Slow", StringValue, unused), slow)
+    handle = Deadline().wrap(Rpc(SERVICE, "Slow", StringValue, unused, limit_s=0.05), slow)
     loop = asyncio.get_running_loop()
     enter(CallContext(deadline=None if caller is None else loop.time() + caller))
     with pytest.raises(TimeoutError):

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import StringValue
 from prometheus_client import CollectorRegistry
 
-from mesh.interceptors.base import Answer, Priority, Rpc
+from mesh.interceptors.base import Answer, Priority, Rpc, Streamer
 from mesh.server import Server, Service
 from mesh.settings import ServerSettings
 
@@ -52,6 +52,15 @@ class Toy:
         answer = await self.method(name)(request or StringValue(), metadata=tuple(metadata), timeout=timeout_s)
         return answer.value
 
+    def stream(self, name: str, *, timeout_s: float = 10.0) -> grpc.aio.UnaryStreamCall[Message, StringValue]:
+        """Calls an RPC whose answer is a stream."""
+        method = self.channel.unary_stream(
+            f"/{SERVICE}/{name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=StringValue.FromString,
+        )
+        return method(StringValue(), timeout=timeout_s)
+
     def metric(self, name: str, **labels: str) -> float:
         """A sample of the server's metrics; 0 when there is none."""
         return self._registry.get_sample_value(name, labels) or 0.0
@@ -79,6 +88,8 @@ async def toy_server(
     *,
     priorities: Mapping[str, Priority] | None = None,
     requests: Mapping[str, type[Message]] | None = None,
+    streams: Mapping[str, Streamer] | None = None,
+    limit_s: float = 15.0,
     max_concurrent: int = 100,
     drain_seconds: int = 5,
 ) -> AsyncIterator[Toy]:
@@ -97,6 +108,10 @@ async def toy_server(
                     (priorities or {}).get(name, Priority.NORMAL),
                 )
                 for name, handler in handlers.items()
+            ]
+            + [
+                Rpc(SERVICE, name, StringValue, streamer, streams=True, limit_s=limit_s)
+                for name, streamer in (streams or {}).items()
             ],
         )
         server = Server(service, ServerSettings(target, "", "info", max_concurrent, drain_seconds), registry=registry)
