@@ -93,33 +93,56 @@ class Page(Generic[R]):
     """Where the newer rows begin; None at the newest end."""
 
 
+Fetch = Callable[[int, int, int], Awaitable[list[R]]]
+"""Gives up to `limit` rows for (before, after, limit): those older than `before` (0 for no bound), the newest first;
+or, when `after` is not 0, those newer than `after`, the oldest first."""
+
+_MAX_ROUNDS = 20
+_MAX_CHUNK = 800
+
+
 async def keyset_page(
-    fetch: Callable[[int, int, int], Awaitable[list[R]]], key: Callable[[R], int], position: Position, limit: int
+    fetch: Fetch[R],
+    key: Callable[[R], int],
+    position: Position,
+    limit: int,
+    keep: Callable[[list[R]], Awaitable[list[R]]] | None = None,
 ) -> Page[R]:
-    """Reads one page by key.
+    """Reads one page by key, and reads on until it is full when some rows are not to be shown.
 
     Args:
-        fetch: gives up to `limit` rows for (before, after, limit): those older than `before`, newest first, or, when
-            `after` is not 0, those newer than `after`, oldest first.
+        fetch: reads rows.
         key: a row's key; unique, greater for newer rows.
         position: where to begin.
         limit: rows at most.
+        keep: gives those of some rows that are to be shown, in their order; all when None. When it drops thousands
+            in a row the page may have fewer rows than `limit`, and a next one.
     """
+    shown: list[R] = []
+    edge, exhausted, chunk = position.key, False, limit + 1
+    for _ in range(_MAX_ROUNDS):
+        rows = await (fetch(0, edge, chunk) if position.newer else fetch(edge, 0, chunk))
+        exhausted = len(rows) < chunk
+        if rows:
+            edge = key(rows[-1])
+            shown += rows if keep is None else await keep(rows)
+        if exhausted or len(shown) > limit:
+            break
+        chunk = min(2 * chunk, max(_MAX_CHUNK, limit + 1))
+    more = len(shown) > limit
+    del shown[limit:]
+    # Beyond the last row of the page, or, when no more than that is known to show, beyond the last one looked at.
+    beyond = key(shown[-1]) if more else None if exhausted else edge
     if position.newer:
-        rows = await fetch(0, position.key, limit + 1)
-        more = len(rows) > limit
-        rows = rows[:limit][::-1]
+        shown.reverse()
         return Page(
-            rows,
-            Position(key(rows[-1])) if rows else Position(position.key + 1),
-            Position(key(rows[0]), newer=True) if more else None,
+            shown,
+            Position(key(shown[-1])) if shown else Position(position.key + 1),
+            None if beyond is None else Position(beyond, newer=True),
         )
-    rows = await fetch(position.key, 0, limit + 1)
-    more = len(rows) > limit
-    rows = rows[:limit]
     return Page(
-        rows,
-        Position(key(rows[-1])) if more else None,
+        shown,
+        None if beyond is None else Position(beyond),
         # A page can be empty when its rows went meanwhile; what is above it is there still.
-        Position(key(rows[0]) if rows else position.key - 1, newer=True) if position.key else None,
+        Position(key(shown[0]) if shown else position.key - 1, newer=True) if position.key else None,
     )

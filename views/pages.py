@@ -1,18 +1,19 @@
-"""Pages of tweets and of people: cursor in, keyset page from the store, records by batch, cursor out."""
+"""Pages of tweets and of people: cursor in, rows from the store, what shows of them by batch until the page is full,
+cursor out."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol, TypeVar
 
 from rookery.api.v2.envelope_pb2 import Meta, Problem
 
 from mesh.interceptors.viewer import require_viewer
-from mesh.paging import Cursors, Page, Position, keyset_page
-from views.hydrate import Hydrator
+from mesh.paging import Cursors, Fetch, Page, Position, keyset_page
 from views.plan import Selecting, tweets_plan, users_plan
-from views.present import Views, present_tweets, present_users
-from views.record import is_there
+from views.present import not_found, present_tweets, present_users
+from views.shown import Views, shown
+from views.visibility import Surface
 
 R = TypeVar("R")
 _DEFAULT_PAGE = 100  # as the X API has it
@@ -41,15 +42,17 @@ class Pages:
         self,
         request: Paged,
         binding: str,
-        fetch: Callable[[int, int, int], Awaitable[list[R]]],
+        fetch: Fetch[R],
         *,
         key: Callable[[R], int],
         tweet_id: Callable[[R], int],
+        surface: Surface,
+        of_user: int = 0,
+        of_tweet: int = 0,
         start: int = 0,
         default: int = _DEFAULT_PAGE,
-        missing: Callable[[], Awaitable[Problem | None]] | None = None,
     ) -> bytes:
-        """A page of tweets.
+        """A page of those tweets that show to the viewer.
 
         Args:
             request: carries cursor and size.
@@ -57,44 +60,93 @@ class Pages:
             fetch: see mesh.paging.keyset_page.
             key: what a row is ordered by.
             tweet_id: the tweet of a row.
+            surface: where they show.
+            of_user: whose they are; when the viewer does not see that person's tweets there is nothing. 0 for nobody.
+            of_tweet: the tweet that they are about; when it does not show there is nothing. 0 for none.
             start: where the first page begins; 0 for the newest.
             default: tweets on a page of a request that does not say.
-            missing: why there is nothing, when there is nothing.
         """
         plan = tweets_plan(request)
-        page, meta = await self._page(request, binding, fetch, key, start, default)
-        errors = [problem] if missing and not page.rows and (problem := await missing()) else []
+        viewer = require_viewer()
+        records: dict[int, bytes] = {}
+        people: dict[int, bytes | None] = {}
+
+        async def keep(rows: list[R]) -> list[R]:
+            ids = [tweet_id(row) for row in rows]
+            found = await shown(self._views, ids, surface, viewer)
+            people.update(found.people)
+            records.update((i, record) for i, record in zip(ids, found.records, strict=True) if record is not None)
+            return [row for row, i in zip(rows, ids, strict=True) if i in records]
+
+        problem = await self._missing(viewer, of_user, of_tweet)
+        page, meta = await self._page(request, binding, _nothing if problem else fetch, key, keep, start, default)
         ids = [tweet_id(row) for row in page.rows]
-        records = await self._records(self._views.tweets, ids)
-        meta.result_count = len(records)
         if ids:
             meta.newest_id, meta.oldest_id = max(ids), min(ids)
-        return await present_tweets(plan, self._views, records, errors=errors, meta=meta)
+        return await present_tweets(
+            plan,
+            self._views,
+            [records[i] for i in ids],
+            surface,
+            viewer,
+            people=people,
+            errors=[problem] if problem else [],
+            meta=meta,
+        )
 
     async def people(
         self,
         request: Paged,
         binding: str,
-        fetch: Callable[[int, int, int], Awaitable[list[R]]],
+        fetch: Fetch[R],
         *,
         key: Callable[[R], int],
         user_id: Callable[[R], int],
-        missing: Callable[[], Awaitable[Problem | None]] | None = None,
+        of_user: int = 0,
+        of_tweet: int = 0,
+        blocked: bool = False,
     ) -> bytes:
-        """A page of people; the arguments are those of `tweets`."""
+        """A page of people; the arguments are those of `tweets`.
+
+        Args:
+            blocked: whether those whom the viewer blocks, or who block the viewer, are in it.
+        """
         plan = users_plan(request)
-        page, meta = await self._page(request, binding, fetch, key, 0, _DEFAULT_PAGE)
-        errors = [problem] if missing and not page.rows and (problem := await missing()) else []
-        records = await self._records(self._views.users, [user_id(row) for row in page.rows])
-        meta.result_count = len(records)
-        return await present_users(plan, self._views, records, errors=errors, meta=meta)
+        viewer = require_viewer()
+        records: dict[int, bytes | None] = {}
+
+        async def keep(rows: list[R]) -> list[R]:
+            facts = await self._views.standings.of(viewer, list(dict.fromkeys(user_id(row) for row in rows)))
+            records.update(facts.people)
+            return [row for row in rows if facts.meets(user_id(row), blocked=blocked)]
+
+        problem = await self._missing(viewer, of_user, of_tweet)
+        page, meta = await self._page(request, binding, _nothing if problem else fetch, key, keep, 0, _DEFAULT_PAGE)
+        found = [records[user_id(row)] for row in page.rows]
+        return await present_users(
+            plan,
+            self._views,
+            [record for record in found if record is not None],
+            viewer,
+            errors=[problem] if problem else [],
+            meta=meta,
+        )
+
+    async def _missing(self, viewer: int, of_user: int, of_tweet: int) -> Problem | None:
+        """Why there is nothing: the same for what is not there and for what is not for this viewer."""
+        if of_user and not (await self._views.standings.of(viewer, [of_user])).sees(of_user, Surface.PROFILE):
+            return not_found("user", "id", str(of_user))
+        if of_tweet and (await shown(self._views, [of_tweet], Surface.TWEET, viewer)).records == [None]:
+            return not_found("tweet", "id", str(of_tweet))
+        return None
 
     async def _page(
         self,
         request: Paged,
         binding: str,
-        fetch: Callable[[int, int, int], Awaitable[list[R]]],
+        fetch: Fetch[R],
         key: Callable[[R], int],
+        keep: Callable[[list[R]], Awaitable[list[R]]],
         start: int,
         default: int,
     ) -> tuple[Page[R], Meta]:
@@ -103,14 +155,14 @@ class Pages:
         if request.pagination_token:
             position = Position.unpack(self._cursors.open(request.pagination_token, binding))
         limit = request.max_results if request.HasField("max_results") else default
-        page = await keyset_page(fetch, key, position, limit)
-        meta = Meta()
+        page = await keyset_page(fetch, key, position, limit, keep)
+        meta = Meta(result_count=len(page.rows))
         if page.next:
             meta.next_token = self._cursors.seal(page.next.pack(), binding)
         if page.previous and request.pagination_token:
             meta.previous_token = self._cursors.seal(page.previous.pack(), binding)
         return page, meta
 
-    @staticmethod
-    async def _records(hydrator: Hydrator, ids: Sequence[int]) -> list[bytes]:
-        return [record for record in await hydrator.get(ids) if record is not None and is_there(record)]
+
+async def _nothing(before: int, after: int, limit: int) -> list[R]:
+    return []

@@ -8,14 +8,14 @@ cut, not parsed; only expansions beyond `author_id` parse what they look into.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
 from rookery.api.v2.envelope_pb2 import Meta, Problem
 
-from views.hydrate import Hydrator
 from views.plan import Plan
 from views.record import TWEET, USER, author_of, is_there
+from views.shown import Views, shown
+from views.visibility import Surface
 
 _PROBLEMS = "https://api.x.com/2/problems/"
 
@@ -51,16 +51,6 @@ def _repeat(number: int, bodies: Iterable[bytes]) -> bytes:
     return b"".join(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Views:
-    """The two hydrators that every answer needs."""
-
-    tweets: Hydrator
-    """Of tweets."""
-    users: Hydrator
-    """Of people."""
-
-
 def not_found(kind: str, parameter: str, value: str) -> Problem:
     """The element of `errors` for something that is not there, or not for this viewer to know of."""
     return Problem(
@@ -89,20 +79,29 @@ async def present_tweets(
     plan: Plan,
     views: Views,
     records: Sequence[bytes],
+    surface: Surface,
+    viewer_id: int,
     *,
+    people: Mapping[int, bytes | None] | None = None,
     errors: Sequence[Problem] = (),
     meta: Meta | None = None,
-    authors: dict[int, bytes | None] | None = None,
 ) -> bytes:
-    """The answer whose `data` is `records`, every one of which is there.
+    """The answer whose `data` is `records`, every one of which shows.
 
     Args:
-        authors: records of people that the caller has at hand already.
+        plan: what to show of them.
+        views: where the rest is read.
+        records: the tweets.
+        surface: where they show.
+        viewer_id: to whom.
+        people: records of people that the caller has at hand already.
+        errors: what is missing already.
+        meta: of a list.
     """
     data = _repeat(1, map(plan.cut_tweet, records))
     if not plan.expansions:
         return _page(data, b"", errors, meta)
-    people: dict[int, bytes | None] = dict(authors or {})
+    known: dict[int, bytes | None] = dict(people or {})
     wanted = dict.fromkeys(author_of(record) for record in records) if "author_id" in plan.expansions else {}
     included: list[bytes] = []
     missing: list[Problem] = list(errors)
@@ -111,21 +110,23 @@ async def present_tweets(
         if plan.expansions & {"referenced_tweets.id", "referenced_tweets.id.author_id"}:
             here = {tweet.id for tweet in tweets}
             ids = list(dict.fromkeys(r.id for t in tweets for r in t.referenced_tweets if r.id not in here))
-            for tweet_id, record in zip(ids, await views.tweets.get(ids), strict=True):
-                if is_there(record) and record is not None:
-                    included.append(record)
-                    if "referenced_tweets.id.author_id" in plan.expansions:
-                        wanted[author_of(record)] = None
-                else:
+            looked_at = await shown(views, ids, surface, viewer_id)
+            known |= looked_at.people
+            for tweet_id, record in zip(ids, looked_at.records, strict=True):
+                if record is None:
                     missing.append(not_found("tweet", "referenced_tweets.id", str(tweet_id)))
+                    continue
+                included.append(record)
+                if "referenced_tweets.id.author_id" in plan.expansions:
+                    wanted[author_of(record)] = None
         if "in_reply_to_user_id" in plan.expansions:
             wanted |= dict.fromkeys(t.in_reply_to_user_id for t in tweets if t.in_reply_to_user_id)
         if "entities.mentions.username" in plan.expansions:
             wanted |= dict.fromkeys(m.id for t in tweets for m in t.entities.mentions if m.id)
-    unread = [user_id for user_id in wanted if user_id not in people]
+    unread = [user_id for user_id in wanted if user_id not in known]
     if unread:
-        people |= zip(unread, await views.users.get(unread), strict=True)
-    users = (record for user_id in wanted if (record := people[user_id]) is not None and is_there(record))
+        known |= zip(unread, await views.users.get(unread), strict=True)
+    users = (record for user_id in wanted if (record := known[user_id]) is not None and is_there(record))
     includes = _repeat(1, map(plan.cut_user, users))
     if included:
         includes += _repeat(3 if plan.posts else 2, map(plan.cut_tweet, included))
@@ -133,20 +134,25 @@ async def present_tweets(
 
 
 async def present_users(
-    plan: Plan, views: Views, records: Sequence[bytes], *, errors: Sequence[Problem] = (), meta: Meta | None = None
+    plan: Plan,
+    views: Views,
+    records: Sequence[bytes],
+    viewer_id: int,
+    *,
+    errors: Sequence[Problem] = (),
+    meta: Meta | None = None,
 ) -> bytes:
-    """The answer whose `data` is the people `records`, every one of which is there."""
+    """The answer to `viewer_id` whose `data` is the people `records`, every one of which is there."""
     data = _repeat(1, map(plan.cut_user, records))
     includes = b""
     missing = list(errors)
     if "pinned_tweet_id" in plan.expansions:
         pinned = list(dict.fromkeys(i for r in records if (i := USER.parse(r).pinned_tweet_id)))
-        found = await views.tweets.get(pinned)
-        there = [record for record in found if record is not None and is_there(record)]
-        includes = _repeat(3 if plan.posts else 2, map(plan.cut_tweet, there))
+        found = (await shown(views, pinned, Surface.PROFILE, viewer_id)).records
+        includes = _repeat(3 if plan.posts else 2, (plan.cut_tweet(record) for record in found if record is not None))
         missing += [
             not_found("tweet", "pinned_tweet_id", str(i))
             for i, record in zip(pinned, found, strict=True)
-            if not is_there(record)
+            if record is None
         ]
     return _page(data, includes, missing, meta)

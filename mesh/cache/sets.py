@@ -19,6 +19,8 @@ from mesh.cache.store import CacheStore
 
 PRESENT = "0"
 """Member of every loaded set."""
+OVERFLOW = "-1"
+"""Besides it, the only member of a set that would be too large: readers ask its owner instead."""
 
 _GENERATION_TTL_S = 120  # far longer than a loader may take
 

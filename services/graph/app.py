@@ -34,8 +34,9 @@ from services.graph.rpc.unfollow import Unfollow
 from services.graph.settings import GraphSettings
 from services.graph.store.sql import SqlGraphStore
 from views.pages import Pages
-from views.present import Views
 from views.remote import remote_tweets, remote_users
+from views.shown import Views
+from views.standings import Standings
 
 
 async def build(env: Environment) -> Service:
@@ -50,7 +51,9 @@ async def build(env: Environment) -> Service:
     tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)
     store = SqlGraphStore(db, outbox, Line(settings.celebrity_followers))
     readmodel = ReadModel(store, GuardedSets(cache, SETS))
-    views = Views(tweets=remote_tweets(cache, tweet), users=remote_users(cache, user))
+    get_standing = GetStanding(store, readmodel)
+    users = remote_users(cache, user)
+    views = Views(remote_tweets(cache, tweet), users, Standings(cache, users, get_standing.ask))
     ids = LeasedIds(SqlLeases(db))
     pages = Pages(views, Cursors(settings.cursor_key))
     consumers = subscriptions(bus, readmodel)
@@ -59,8 +62,8 @@ async def build(env: Environment) -> Service:
         {
             "Follow": Follow(store, ids, views.users, readmodel),
             "Unfollow": Unfollow(store, readmodel),
-            "ListFollowers": ListFollowers(store, views.users, pages),
-            "ListFollowing": ListFollowing(store, views.users, pages),
+            "ListFollowers": ListFollowers(store, pages),
+            "ListFollowing": ListFollowing(store, pages),
         },
         priorities={"Follow": Priority.CRITICAL, "Unfollow": Priority.CRITICAL},
     )
@@ -70,7 +73,7 @@ async def build(env: Environment) -> Service:
             "BatchGetRelation": BatchGetRelation(store),
             "ListActiveFollowers": ListActiveFollowers(store),
             "GetFollowing": GetFollowing(readmodel),
-            "GetStanding": GetStanding(store, readmodel),
+            "GetStanding": get_standing,
             "MarkActive": MarkActive(store),
             "SettleReach": SettleReach(store, readmodel),
         },

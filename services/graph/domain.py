@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from mesh.cache.sets import OVERFLOW
 from mesh.errors import InvalidArgument, PermissionDenied, Violation
 
 MAX_FOLLOWING = 5_000
@@ -27,8 +28,6 @@ MAX_BLOCKED_SET = 20_000
 SETS = ("following", "pulled", "blocked", "muted")
 """The read-model sets of each person: whom they follow, those among them whose tweets are pulled at read, whom they
 block together with those who block them, and whom they mute."""
-OVERFLOW = -1
-"""The only member of a `blocked` set that would have more than MAX_BLOCKED_SET: its readers ask GetStanding."""
 
 
 class Reach(IntEnum):
@@ -83,8 +82,8 @@ def settled(reach: Reach, *, pulled: bool) -> Reach:
 
 
 def blocked_set(user_ids: Sequence[int]) -> Sequence[int]:
-    """What the set `blocked` holds for these people: them, or OVERFLOW when they are too many."""
-    return user_ids if len(user_ids) <= MAX_BLOCKED_SET else [OVERFLOW]
+    """What the set `blocked` holds for these people: them, or a sign that they are too many and GetStanding knows."""
+    return user_ids if len(user_ids) <= MAX_BLOCKED_SET else [int(OVERFLOW)]
 
 
 def check_pair(viewer_id: int, target_id: int, verb: str) -> None:

@@ -17,8 +17,8 @@ from services.timeline.rpc.get_home_timeline import GetHomeTimeline
 from services.timeline.settings import TimelineSettings
 from services.timeline.sources import Sources
 from views.lists import author_lists, home_lists
-from views.present import Views
-from views.remote import remote_tweets, remote_users
+from views.remote import remote_standings, remote_tweets, remote_users
+from views.shown import Views
 
 
 async def build(env: Environment) -> Service:
@@ -31,7 +31,8 @@ async def build(env: Environment) -> Service:
     tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)
     home = home_lists(cache)
     sources = Sources(cache, home, author_lists(cache), graph, tweet)
-    views = Views(tweets=remote_tweets(cache, tweet), users=remote_users(cache, user))
+    users = remote_users(cache, user)
+    views = Views(remote_tweets(cache, tweet), users, remote_standings(cache, users, graph))
     activity = Activity(home, graph)
     public = rpcs(
         timeline_service_pb2.DESCRIPTOR.services_by_name["TimelineService"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from struct import Struct
 
@@ -58,22 +58,11 @@ def merge(parts: Sequence[Part], count: int) -> Part:
     return Part(entries, all(part.exhausted for part in parts) and len(unique) <= count)
 
 
-def people_of(entries: Iterable[Entry], viewer_id: int) -> list[int]:
-    """Everyone whom the viewer must follow, or not, for the rules to say what shows."""
-    people: dict[int, None] = {}
-    for entry in entries:
-        people[entry.author_id] = None
-        if entry.in_reply_to_user_id:
-            people[entry.in_reply_to_user_id] = None
-    people.pop(viewer_id, None)
-    return list(people)
-
-
-def shows(entry: Entry, viewer_id: int, followed: Collection[int], exclude: Collection[str]) -> bool:
-    """Whether an entry belongs into the viewer's home timeline, by what holds now.
+def belongs(entry: Entry, viewer_id: int, followed: Collection[int], exclude: Collection[str]) -> bool:
+    """Whether an entry belongs into the viewer's home timeline, by whom they follow now.
 
     One's own always does. Of somebody they follow, a reply shows only to those who follow the person replied to as
-    well, unless that is the viewer, or its own author.
+    well, unless that is the viewer, or its own author. Whether it shows there is for views/visibility.py to say.
     """
     author, answered = entry.author_id, entry.in_reply_to_user_id
     if entry.retweeted_id and "retweets" in exclude:

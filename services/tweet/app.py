@@ -40,13 +40,14 @@ from services.tweet.rpc.marks import (
 )
 from services.tweet.rpc.retweets import ListRetweetedBy, Retweet, Unretweet
 from services.tweet.settings import TweetSettings
+from services.tweet.sight import Sight
 from services.tweet.store.sql import SqlTweetStore
 from services.tweet.tweets import Tweets
 from views.hydrate import Hydrator
 from views.pages import Pages
-from views.present import Views
 from views.record import TWEET_PREFIX
-from views.remote import remote_users
+from views.remote import remote_standings, remote_users
+from views.shown import Views
 
 
 async def build(env: Environment) -> Service:
@@ -62,32 +63,34 @@ async def build(env: Environment) -> Service:
     store = SqlTweetStore(db, outbox)
     records = Records(cache, TWEET_PREFIX)
     tweets = Tweets(store, records)
-    views = Views(tweets=Hydrator(records, tweets.load), users=remote_users(cache, user))
+    users = remote_users(cache, user)
+    views = Views(Hydrator(records, tweets.load), users, remote_standings(cache, users, graph))
+    sight = Sight(store, views.standings)
     ids = LeasedIds(SqlLeases(db))
     pages = Pages(views, Cursors(settings.cursor_key))
-    likes = Marks(Mark.LIKE, store, ids, tweets, pages)
-    bookmarks = Marks(Mark.BOOKMARK, store, ids, tweets, pages)
+    likes = Marks(Mark.LIKE, store, ids, tweets, sight, pages)
+    bookmarks = Marks(Mark.BOOKMARK, store, ids, tweets, sight, pages)
     consumers = subscriptions(bus, store, tweets)
     public = rpcs(
         tweet_service_pb2.DESCRIPTOR.services_by_name["TweetService"],
         {
-            "CreateTweet": CreateTweet(store, ids, tweets, user, graph),
+            "CreateTweet": CreateTweet(store, ids, tweets, sight, user, graph),
             "DeleteTweet": DeleteTweet(store, tweets),
             "GetTweet": GetTweet(views),
             "ListTweetsById": ListTweetsById(views),
-            "ListUserTweets": ListUserTweets(store, views.users, pages),
-            "ListConversation": ListConversation(store, views.tweets, pages),
-            "ListQuoteTweets": ListQuoteTweets(store, views.tweets, pages),
+            "ListUserTweets": ListUserTweets(store, pages),
+            "ListConversation": ListConversation(store, views, pages),
+            "ListQuoteTweets": ListQuoteTweets(store, pages),
         },
         priorities={"CreateTweet": Priority.CRITICAL, "DeleteTweet": Priority.CRITICAL},
     )
     engagement = rpcs(
         tweet_service_pb2.DESCRIPTOR.services_by_name["EngagementService"],
         {
-            "Retweet": Retweet(store, ids, tweets, views.users),
+            "Retweet": Retweet(store, ids, tweets, sight, views.users),
             "Unretweet": Unretweet(store, tweets),
             "ListRetweetedBy": ListRetweetedBy(store, pages),
-            "ListRetweets": ListRetweets(store, views.tweets, pages),
+            "ListRetweets": ListRetweets(store, pages),
             "Like": Like(likes),
             "Unlike": Unlike(likes),
             "ListLikingUsers": ListLikingUsers(likes),

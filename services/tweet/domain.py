@@ -131,6 +131,11 @@ def not_visible(what: str) -> PermissionDenied:
     return PermissionDenied(f"You attempted to {what} a tweet that is deleted or not visible to you.")
 
 
+def not_to_be_repeated() -> PermissionDenied:
+    """What somebody is told who retweets or quotes a protected person's tweet."""
+    return PermissionDenied("Tweets of protected accounts cannot be retweeted or quoted.", reason="PROTECTED")
+
+
 def retweet_of(original: StoredTweet, *, tweet_id: int, author_id: int, username: str) -> StoredTweet:
     """The retweet of an original, which is no retweet itself."""
     return StoredTweet(

@@ -8,7 +8,6 @@ import structlog
 
 from mesh.cache.records import Records
 from mesh.cache.store import CacheGone
-from mesh.errors import NotFound
 from services.tweet.domain import StoredTweet, record
 from services.tweet.store.base import TweetStore
 
@@ -30,17 +29,6 @@ class Tweets:
         except CacheGone:
             _log.debug("read model not written", tweets=len(found))
         return [found.get(i, b"") for i in ids]
-
-    async def original(self, tweet_id: int) -> StoredTweet:
-        """The tweet, or what it repeats when it is a retweet. Raises NotFound when that is not there."""
-        for _ in range(2):  # a retweet points at its original, never at another retweet
-            for tweet in await self._store.by_ids([tweet_id]):
-                if tweet.deleted:
-                    break
-                if not tweet.retweeted_id:
-                    return tweet
-                tweet_id = tweet.retweeted_id
-        raise NotFound(f"Could not find tweet with tweet_id: [{tweet_id}].")
 
     async def publish(self, tweets: Iterable[StoredTweet]) -> None:
         """Writes changed tweets to the read model; when the cache is gone, their events do it later."""

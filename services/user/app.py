@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from prometheus_client import REGISTRY
+from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
 from rookery.user.v1 import user_mesh_pb2, user_service_pb2
 
@@ -45,9 +46,9 @@ from services.user.settings import UserSettings
 from services.user.store.sql import SqlKeyStore, SqlSessionStore, SqlUserStore
 from services.user.tokens import AccessTokens
 from views.hydrate import Hydrator
-from views.present import Views
 from views.record import USER_PREFIX
-from views.remote import remote_tweets
+from views.remote import remote_standings, remote_tweets
+from views.shown import Views
 
 _DAY_MS = 86_400_000
 _NAMES_TTL_S = 300
@@ -60,11 +61,14 @@ async def build(env: Environment) -> Service:
     cache = CacheStore(settings.cache_url)
     bus = RedisStreamsBus(settings.bus_url, registry=REGISTRY)
     outbox = Outbox(db, bus, "user", options=OutboxOptions.keeping(settings.outbox_keep_seconds))
-    tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=ClientMetrics.create())
+    metrics = ClientMetrics.create()
+    tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)
+    graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)
     store = SqlUserStore(db, outbox)
     records = Records(cache, USER_PREFIX)
     people = People(store, records, LoadingCache(cache, "username:", ttl_s=_NAMES_TTL_S))
-    views = Views(tweets=remote_tweets(cache, tweet), users=Hydrator(records, people.load))
+    hydrator = Hydrator(records, people.load)
+    views = Views(remote_tweets(cache, tweet), hydrator, remote_standings(cache, hydrator, graph))
     ids = LeasedIds(SqlLeases(db))
     passwords = Passwords()
     tokens = AccessTokens(SqlKeyStore(db), ttl_s=settings.access_token_seconds)
@@ -118,6 +122,7 @@ async def build(env: Environment) -> Service:
             outbox.stop,
             ids.release,
             tweet.close,
+            graph.close,
             bus.close,
             cache.close,
             db.close,

@@ -19,6 +19,8 @@ class UserSettings:
     """The bus."""
     tweet_target: str
     """gRPC target of `tweet`, for pinned tweets."""
+    graph_target: str
+    """gRPC target of `graph`, for who may see them."""
     access_token_seconds: int
     """How long an access token is good."""
     session_days: int
@@ -34,6 +36,7 @@ class UserSettings:
             cache_url=env.text("CACHE_URL"),
             bus_url=env.text("BUS_URL"),
             tweet_target=env.text("TWEET_TARGET"),
+            graph_target=env.text("GRAPH_TARGET"),
             access_token_seconds=env.number("ACCESS_TOKEN_SECONDS", 3600, least=1, most=86_400),
             session_days=env.number("SESSION_DAYS", 30, least=1, most=400),
             outbox_keep_seconds=env.number("OUTBOX_KEEP_SECONDS", 600, least=1, most=86_400),

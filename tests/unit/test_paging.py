@@ -107,8 +107,11 @@ class Table:
             return [key for key in reversed(self.keys) if key > after][:limit]
         return [key for key in self.keys if not before or key < before][:limit]
 
-    def page(self, position: Position, limit: int) -> Page[int]:
-        return asyncio.run(keyset_page(self.fetch, lambda row: row, position, limit))
+    def page(self, position: Position, limit: int, hidden: set[int] | None = None) -> Page[int]:
+        async def keep(rows: list[int]) -> list[int]:
+            return [row for row in rows if row not in (hidden or set())]
+
+        return asyncio.run(keyset_page(self.fetch, lambda row: row, position, limit, None if hidden is None else keep))
 
 
 KEYS = st.sets(st.integers(2, 60), max_size=25)
@@ -167,3 +170,40 @@ def test_rows_that_go_while_reading_lose_nobody_the_way(keys: set[int], gone: se
     assert above.rows + below.rows == table.keys[: len(above.rows) + len(below.rows)]
     assert above.next is not None
     assert table.page(above.next, limit).rows == below.rows
+
+
+@given(keys=KEYS, hidden=KEYS, limit=st.integers(1, 7))
+def test_pages_are_full_however_much_is_hidden_and_end_where_it_ends(
+    keys: set[int], hidden: set[int], limit: int
+) -> None:
+    table = Table(keys)
+    shown = [key for key in table.keys if key not in hidden]
+    position: Position | None = Position(0)
+    down: list[int] = []
+    page: Page[int] = Page([], None, None)
+    while position is not None:
+        page = table.page(position, limit, hidden)
+        assert len(page.rows) == limit or page.next is None
+        down += page.rows
+        position = page.next
+    assert down == shown
+    up = page.rows
+    position = page.previous
+    while position is not None:
+        page = table.page(position, limit, hidden)
+        up = page.rows + up
+        position = page.previous
+    assert up == shown
+
+
+def test_a_page_gives_up_after_thousands_of_hidden_rows_and_says_where_to_go_on() -> None:
+    table = Table(set(range(1, 40_000)))
+    page = table.page(Position(0), 1, hidden=set(range(2, 40_000)))
+    assert page.rows == []
+    assert page.next is not None
+    walked = 1
+    while page.next is not None:
+        page = table.page(page.next, 1, hidden=set(range(2, 40_000)))
+        walked += 1
+    assert page.rows == [1]
+    assert walked < 10

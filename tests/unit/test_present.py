@@ -9,6 +9,7 @@ import pytest
 from rookery.api.v2.envelope_pb2 import Fields, Meta
 from rookery.api.v2.tweet_pb2 import MentionEntity, ReferencedTweet, Tweet
 from rookery.api.v2.user_pb2 import User
+from rookery.graph.v1.graph_mesh_pb2 import GetStandingResponse
 from rookery.tweet.v1.tweet_service_pb2 import ListTweetsByIdResponse
 from rookery.user.v1.user_service_pb2 import ListUsersByIdResponse
 
@@ -18,10 +19,14 @@ from tests.unit.test_plan import Asked
 from views.entry import Entry
 from views.hydrate import Hydrator
 from views.plan import tweets_plan, users_plan
-from views.present import Views, not_found, present_tweets, present_users, wire
+from views.present import not_found, present_tweets, present_users, wire
 from views.record import TWEET, USER, person_facts
+from views.shown import Views
+from views.standings import Standings
+from views.visibility import Surface
 
 ADA, BOB, CAROL = 7, 8, 9
+VIEWER = 70
 
 
 def tweet(tweet_id: int, author_id: int = ADA, **members: object) -> bytes:
@@ -41,10 +46,17 @@ class World:
         self.tweets: dict[int, bytes] = {}
         self.users = {person: user(person) for person in (ADA, BOB, CAROL)}
         self.read: list[tuple[str, int]] = []
+        self.related = GetStandingResponse()
+        users = Hydrator(Records(store, "u:"), self._reader("user", self.users))
         self.views = Views(
             tweets=Hydrator(Records(store, "t:"), self._reader("tweet", self.tweets)),
-            users=Hydrator(Records(store, "u:"), self._reader("user", self.users)),
+            users=users,
+            standings=Standings(store, users, self._ask),
         )
+
+    async def _ask(self, viewer_id: int, people: Sequence[int], loaded: bool) -> GetStandingResponse:
+        assert viewer_id == VIEWER
+        return self.related
 
     def _reader(self, kind: str, found: dict[int, bytes]):  # type: ignore[no-untyped-def]
         async def fetch(ids: Sequence[int]) -> list[bytes]:
@@ -57,12 +69,12 @@ class World:
         self, records: Sequence[bytes], expansions: str = "", **more: object
     ) -> ListTweetsByIdResponse:
         plan = tweets_plan(Asked(expansions=expansions))
-        raw = await present_tweets(plan, self.views, records, **more)  # type: ignore[arg-type]
+        raw = await present_tweets(plan, self.views, records, Surface.TWEET, VIEWER, **more)  # type: ignore[arg-type]
         return ListTweetsByIdResponse.FromString(raw)
 
     async def users_page(self, records: Sequence[bytes], expansions: str = "") -> ListUsersByIdResponse:
         plan = users_plan(Asked(expansions=expansions))
-        return ListUsersByIdResponse.FromString(await present_users(plan, self.views, records))
+        return ListUsersByIdResponse.FromString(await present_users(plan, self.views, records, VIEWER))
 
 
 @pytest.fixture
@@ -97,7 +109,7 @@ async def test_authors_are_included_once_in_the_order_they_appear(world: World) 
 
 async def test_authors_at_hand_are_not_read_again_and_only_authors_are_shown(world: World) -> None:
     at_hand: dict[int, bytes | None] = {ADA: user(ADA), CAROL: user(CAROL)}
-    answer = await world.tweets_page([tweet(2), tweet(1, BOB)], "author_id", authors=at_hand)
+    answer = await world.tweets_page([tweet(2), tweet(1, BOB)], "author_id", people=at_hand)
     assert [person.id for person in answer.includes.users] == [ADA, BOB]
     assert world.read == [("user", BOB)]
     assert at_hand.keys() == {ADA, CAROL}  # the caller's own, unchanged
@@ -131,12 +143,39 @@ async def test_referenced_tweets_are_included_with_their_authors_and_the_gone_on
     assert len(set(world.read)) == len(world.read)
 
 
+@pytest.mark.parametrize("why", ["blocked", "protected", "gone"])
+async def test_a_referenced_tweet_that_is_hidden_is_explained_as_one_that_is_not_there(world: World, why: str) -> None:
+    world.tweets[10] = tweet(10, BOB)
+    if why == "blocked":
+        world.related.blocked_ids.append(BOB)
+    elif why == "protected":
+        world.users[BOB] = USER.encode(User(id=BOB), version=1, facts=person_facts(protected=True))
+    else:
+        world.users[BOB] = (5).to_bytes(8, "big")
+    page = [tweet(1, referenced_tweets=[ReferencedTweet(type="quoted", id=10)])]
+    hidden = await world.tweets_page(page, "referenced_tweets.id,referenced_tweets.id.author_id")
+    assert [found.id for found in hidden.data] == [1]
+    assert not hidden.HasField("includes")
+    del world.tweets[10]
+    assert hidden == await world.tweets_page(page, "referenced_tweets.id,referenced_tweets.id.author_id")
+
+
+async def test_a_pinned_tweet_that_is_hidden_is_explained_as_one_that_is_not_there(world: World) -> None:
+    world.tweets[10] = tweet(10, BOB)
+    people = [user(BOB, pinned_tweet_id=10)]
+    assert (await world.users_page(people, "pinned_tweet_id")).includes.tweets
+    world.related.blocked_ids.append(BOB)
+    hidden = await world.users_page(people, "pinned_tweet_id")
+    assert not hidden.HasField("includes")
+    assert [(problem.parameter, problem.value) for problem in hidden.errors] == [("pinned_tweet_id", "10")]
+
+
 async def test_authors_of_referenced_tweets_come_only_when_asked_for(world: World) -> None:
     world.tweets[10] = tweet(10, BOB)
     page = [tweet(1, referenced_tweets=[ReferencedTweet(type="quoted", id=10)])]
     answer = await world.tweets_page(page, "referenced_tweets.id")
     assert not answer.includes.users
-    assert ("user", BOB) not in world.read
+    assert [found.id for found in answer.includes.tweets] == [10]
 
 
 async def test_in_the_vocabulary_of_posts_they_are_posts(world: World) -> None:

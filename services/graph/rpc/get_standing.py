@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rookery.graph.v1.graph_mesh_pb2 import GetStandingRequest, GetStandingResponse
 
 from services.graph.readmodel import ReadModel
@@ -17,10 +19,14 @@ class GetStanding:
 
     async def __call__(self, request: GetStandingRequest) -> GetStandingResponse:
         """From the store, also when the read model has the sets."""
-        if not request.loaded:
-            await self._readmodel.load(request.viewer_id)
+        return await self.ask(request.viewer_id, request.user_ids, request.loaded)
+
+    async def ask(self, viewer_id: int, user_ids: Sequence[int], loaded: bool) -> GetStandingResponse:
+        """The same, for views.standings in this service."""
+        if not loaded:
+            await self._readmodel.load(viewer_id)
         # Asked by key and not looked up in what was loaded, which is cut where there are too many.
-        standing = await self._store.standing(request.viewer_id, request.user_ids)
+        standing = await self._store.standing(viewer_id, user_ids)
         return GetStandingResponse(
             following_ids=standing.following, blocked_ids=standing.blocked, muted_ids=standing.muted
         )

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from rookery.api.v2.envelope_pb2 import Problem
 from rookery.graph.v1.graph_service_pb2 import ListFollowersRequest, ListFollowingRequest
 
 from services.graph.store.base import Edge, GraphStore
-from views.hydrate import Hydrator
 from views.pages import Pages
-from views.present import not_found
-from views.record import is_there
 
 
 class _Fetch(Protocol):
@@ -19,19 +15,14 @@ class _Fetch(Protocol):
 
 
 class _ListPeople:
-    def __init__(self, name: str, fetch: _Fetch, users: Hydrator, pages: Pages) -> None:
+    def __init__(self, name: str, fetch: _Fetch, pages: Pages) -> None:
         self._name = name
         self._fetch = fetch
-        self._users = users
         self._pages = pages
 
     async def answer(self, request: ListFollowersRequest | ListFollowingRequest) -> bytes:
         async def fetch(before: int, after: int, count: int) -> list[Edge]:
             return await self._fetch(request.id, before=before, after=after, limit=count)
-
-        async def missing() -> Problem | None:
-            there = is_there((await self._users.get([request.id]))[0])
-            return None if there else not_found("user", "id", str(request.id))
 
         return await self._pages.people(
             request,
@@ -39,15 +30,15 @@ class _ListPeople:
             fetch,
             key=lambda edge: edge.edge_id,
             user_id=lambda edge: edge.user_id,
-            missing=missing,
+            of_user=request.id,
         )
 
 
 class ListFollowers:
     """One page of who follows somebody."""
 
-    def __init__(self, store: GraphStore, users: Hydrator, pages: Pages) -> None:
-        self._list = _ListPeople("followers", store.followers, users, pages)
+    def __init__(self, store: GraphStore, pages: Pages) -> None:
+        self._list = _ListPeople("followers", store.followers, pages)
 
     async def __call__(self, request: ListFollowersRequest) -> bytes:
         """Raises InvalidArgument for a cursor of another request."""
@@ -57,8 +48,8 @@ class ListFollowers:
 class ListFollowing:
     """One page of whom somebody follows."""
 
-    def __init__(self, store: GraphStore, users: Hydrator, pages: Pages) -> None:
-        self._list = _ListPeople("following", store.following, users, pages)
+    def __init__(self, store: GraphStore, pages: Pages) -> None:
+        self._list = _ListPeople("following", store.following, pages)
 
     async def __call__(self, request: ListFollowingRequest) -> bytes:
         """Raises InvalidArgument for a cursor of another request."""

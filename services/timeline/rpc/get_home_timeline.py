@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rookery.api.v2.envelope_pb2 import Meta
 from rookery.timeline.v1.timeline_service_pb2 import GetHomeTimelineRequest
 
-from mesh.cache.sets import PRESENT, GuardedSets
-from mesh.cache.store import CacheGone, CacheStore
+from mesh.cache.store import Answer, CacheGone, CacheStore
 from mesh.errors import PermissionDenied
 from mesh.interceptors.viewer import require_viewer
 from mesh.paging import Cursors
 from services.timeline.activity import Activity
-from services.timeline.domain import Place, people_of, shows
+from services.timeline.domain import Place, belongs
 from services.timeline.sources import Sources
 from views.entry import Entry
 from views.lists import LIMIT
-from views.plan import Plan, tweets_plan
-from views.present import Views, present_tweets
+from views.plan import tweets_plan
+from views.present import present_tweets
 from views.record import is_there
+from views.shown import Views
+from views.visibility import Facts, Surface, writers
 from views.window import Window, window_of
 
 _DEFAULT_PAGE = 100  # as the X API has it
@@ -32,10 +33,9 @@ class _Page:
     """A page in the making."""
 
     viewer: int
-    plan: Plan
     window: Window
     shown: list[tuple[Entry, bytes]] = field(default_factory=list)
-    authors: dict[int, bytes | None] = field(default_factory=dict)
+    people: dict[int, bytes | None] = field(default_factory=dict)
     next: Place | None = None
     previous: Place | None = None
 
@@ -62,7 +62,7 @@ class GetHomeTimeline:
             place = Place.unpack(self._cursors.open(request.pagination_token, binding))
         limit = request.max_results if request.HasField("max_results") else _DEFAULT_PAGE
         self._activity.seen(viewer)
-        page = _Page(viewer, plan, window)
+        page = _Page(viewer, window)
         await (self._newer if place.newer else self._older)(page, place, limit)
         meta = Meta(result_count=len(page.shown))
         if page.shown:
@@ -72,7 +72,7 @@ class GetHomeTimeline:
         if page.previous:
             meta.previous_token = self._cursors.seal(page.previous.pack(), binding)
         records = [record for _, record in page.shown]
-        return await present_tweets(plan, self._views, records, meta=meta, authors=page.authors)
+        return await present_tweets(plan, self._views, records, Surface.HOME, viewer, people=page.people, meta=meta)
 
     async def _older(self, page: _Page, place: Place, limit: int) -> None:
         """Reads the page below a place: one tweet more than shows, to know of a next page; again where rules hide."""
@@ -112,46 +112,41 @@ class GetHomeTimeline:
 
     async def _visible(self, page: _Page, entries: Sequence[Entry]) -> list[tuple[Entry, bytes]]:
         """The entries that show, with their records."""
-        with_authors = "author_id" in page.plan.expansions
-        records, followed = await self._hydrate(page.viewer, entries, page.authors, with_authors)
+        records, facts = await self._hydrate(page.viewer, entries)
+        page.people.update(facts.people)
         return [
             (entry, record)
             for entry, record in zip(entries, records, strict=True)
-            if record is not None and is_there(record) and shows(entry, page.viewer, followed, page.window.exclude)
+            if record is not None
+            and is_there(record)
+            and belongs(entry, page.viewer, facts.followed, page.window.exclude)
+            and facts.shows(entry, Surface.HOME)
         ]
 
-    async def _hydrate(
-        self, viewer: int, entries: Sequence[Entry], authors: dict[int, bytes | None], with_authors: bool
-    ) -> tuple[list[bytes | None], Collection[int]]:
+    async def _hydrate(self, viewer: int, entries: Sequence[Entry]) -> tuple[list[bytes | None], Facts]:
         """One trip for records, authors and the viewer's relations; misses from their owners."""
-        tweets, users = self._views.tweets, self._views.users
+        tweets, standings = self._views.tweets, self._views.standings
         tweet_ids = [entry.tweet_id for entry in entries]
         # A retweet shows only while its original does.
         originals = {entry.retweeted_id for entry in entries} - {0}
         tweet_ids += originals
-        people = people_of(entries, viewer)
-        user_ids: list[int] = []
-        if with_authors:
-            user_ids = list(dict.fromkeys(e.author_id for e in entries if e.author_id not in authors))
-        keys = [tweets.records.key(i) for i in tweet_ids] + [users.records.key(i) for i in user_ids]
-        followed: Collection[int] | None = None
-        try:
-            member, found = await self._cache.exchange(
-                [("SMISMEMBER", GuardedSets.key("following", viewer), PRESENT, *people), ("MGET", *keys)]
-            )
-            if member[0]:
-                followed = {i for i, is_member in zip(people, member[1:], strict=True) if is_member}
-        except CacheGone:
-            found = [None] * len(keys)
-        if followed is None:
-            followed = set((await self._sources.following(viewer)).followee_ids)
-        if user_ids:
-            authors |= zip(user_ids, await users.complete(user_ids, found[len(tweet_ids) :]), strict=True)
-        records = await tweets.complete(tweet_ids, found[: len(tweet_ids)])
+        authors = writers(entries)
+        answered = list({entry.in_reply_to_user_id for entry in entries}.difference(authors, (0, viewer)))
+        answers: list[Answer] | None = None
+        found: list[bytes | None] = [None] * len(tweet_ids)
+        if entries:
+            commands = standings.commands(viewer, authors, answered)
+            commands.append(("MGET", *map(tweets.records.key, tweet_ids)))
+            try:
+                *answers, found = await self._cache.exchange(commands)
+            except CacheGone:
+                answers = None
+        facts = await standings.read(viewer, authors, answered, answers)
+        records = await tweets.complete(tweet_ids, found)
         if originals:
             there = {i for i, record in zip(tweet_ids, records, strict=True) if is_there(record)}
             records = [
                 record if entry.retweeted_id in there or not entry.retweeted_id else None
                 for entry, record in zip(entries, records, strict=False)
             ]
-        return records, followed
+        return records, facts

@@ -17,6 +17,7 @@ from mesh.errors import DeadlineExceeded, Unavailable, Unimplemented
 from mesh.ids import LeasedIds
 from mesh.interceptors.viewer import require_self, require_viewer
 from services.tweet.domain import StoredTweet, checked_text, may_not_reply, needs_following, not_visible
+from services.tweet.sight import Sight
 from services.tweet.store.base import TweetStore
 from services.tweet.tweets import Tweets
 from views.text import entities
@@ -38,12 +39,14 @@ class CreateTweet:
         store: TweetStore,
         ids: LeasedIds,
         tweets: Tweets,
+        sight: Sight,
         user: Destination[UserMeshServiceAsyncStub],
         graph: Destination[GraphMeshServiceAsyncStub],
     ) -> None:
         self._store = store
         self._ids = ids
         self._tweets = tweets
+        self._sight = sight
         self._user = user
         self._graph = graph
 
@@ -76,15 +79,14 @@ class CreateTweet:
         answered, quoted = request.reply.in_reply_to_tweet_id, request.quote_tweet_id
         if not answered and not quoted:
             return draft
-        found = {tweet.id: tweet for tweet in await self._store.by_ids([i for i in (answered, quoted) if i])}
         if quoted:
-            target = found.get(quoted)
-            if target is None or target.deleted:
+            target = await self._sight.find(draft.author_id, quoted, to_repeat=True)
+            if target is None:
                 raise not_visible("quote")
-            draft = replace(draft, quoted_id=target.retweeted_id or target.id)
+            draft = replace(draft, quoted_id=target.id)
         if answered:
-            parent = found.get(answered)
-            if parent is None or parent.deleted:
+            parent = await self._sight.find(draft.author_id, answered)
+            if parent is None:
                 raise not_visible("reply to")
             [root] = await self._store.by_ids([parent.conversation_id])
             if needs_following(root, draft.author_id) and not await self._follows(root.author_id, draft.author_id):

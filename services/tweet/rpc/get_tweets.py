@@ -9,20 +9,22 @@ from rookery.tweet.v1.tweet_service_pb2 import GetTweetRequest, ListTweetsByIdRe
 from mesh.interceptors.viewer import require_viewer
 from views import asked
 from views.plan import Selecting, tweets_plan
-from views.present import Views, not_found, present_tweets
-from views.record import is_there
+from views.present import not_found, present_tweets
+from views.shown import Views, shown
+from views.visibility import Surface
 
 
 async def _answer(views: Views, request: Selecting, ids: Sequence[int], parameter: str) -> bytes:
-    require_viewer()
+    viewer = require_viewer()
     plan = tweets_plan(request)
-    records, errors = [], []
-    for tweet_id, record in zip(ids, await views.tweets.get(ids), strict=True):
-        if record is not None and is_there(record):
-            records.append(record)
-        else:
-            errors.append(not_found("tweet", parameter, str(tweet_id)))
-    return await present_tweets(plan, views, records, errors=errors)
+    found = await shown(views, ids, Surface.TWEET, viewer)
+    records = [record for record in found.records if record is not None]
+    errors = [
+        not_found("tweet", parameter, str(tweet_id))
+        for tweet_id, record in zip(ids, found.records, strict=True)
+        if record is None
+    ]
+    return await present_tweets(plan, views, records, Surface.TWEET, viewer, people=found.people, errors=errors)
 
 
 class GetTweet:
@@ -32,7 +34,7 @@ class GetTweet:
         self._views = views
 
     async def __call__(self, request: GetTweetRequest) -> bytes:
-        """A tweet that is not there is a problem in `errors`."""
+        """A tweet that is not there, or not for the viewer, is a problem in `errors`."""
         return await _answer(self._views, request, [request.id], "id")
 
 

@@ -19,24 +19,29 @@ from rookery.tweet.v1.tweet_service_pb2 import (
 from mesh.ids import LeasedIds
 from mesh.interceptors.viewer import require_self
 from services.tweet.domain import Mark
+from services.tweet.sight import Sight
 from services.tweet.store.base import Marked, TweetStore
 from services.tweet.tweets import Tweets
 from views.pages import Paged, Pages
+from views.visibility import Surface
 
 
 class Marks:
     """What likes and bookmarks share."""
 
-    def __init__(self, mark: Mark, store: TweetStore, ids: LeasedIds, tweets: Tweets, pages: Pages) -> None:
+    def __init__(
+        self, mark: Mark, store: TweetStore, ids: LeasedIds, tweets: Tweets, sight: Sight, pages: Pages
+    ) -> None:
         self._mark = mark
         self._store = store
         self._ids = ids
         self._tweets = tweets
+        self._sight = sight
         self._pages = pages
 
     async def set(self, user_id: int, tweet_id: int) -> None:
         """Marks a tweet; of a retweet, the original. Raises NotFound for a tweet that is not there."""
-        original = await self._tweets.original(tweet_id)
+        original = await self._sight.original(user_id, tweet_id)
         changed = await self._store.mark(self._mark, user_id, original.id, await self._ids.next())
         if changed:
             await self._tweets.publish([changed])
@@ -55,7 +60,13 @@ class Marks:
             return await self._store.marked_tweets(self._mark, request.id, before=before, after=after, limit=count)
 
         return await self._pages.tweets(
-            request, self._mark, fetch, key=lambda row: row.mark_id, tweet_id=lambda row: row.other_id
+            request,
+            self._mark,
+            fetch,
+            key=lambda row: row.mark_id,
+            tweet_id=lambda row: row.other_id,
+            surface=Surface.MARKS,
+            of_user=request.id,
         )
 
     async def people(self, request: Paged) -> bytes:
@@ -65,7 +76,12 @@ class Marks:
             return await self._store.marking_users(self._mark, request.id, before=before, after=after, limit=count)
 
         return await self._pages.people(
-            request, f"{self._mark}/people", fetch, key=lambda row: row.mark_id, user_id=lambda row: row.other_id
+            request,
+            f"{self._mark}/people",
+            fetch,
+            key=lambda row: row.mark_id,
+            user_id=lambda row: row.other_id,
+            of_tweet=request.id,
         )
 
 

@@ -14,6 +14,7 @@ from mesh.errors import NotFound
 from mesh.ids import LeasedIds
 from mesh.interceptors.viewer import require_self
 from services.tweet.domain import retweet_of
+from services.tweet.sight import Sight
 from services.tweet.store.base import By, TweetStore
 from services.tweet.tweets import Tweets
 from views.entry import Entry
@@ -25,16 +26,17 @@ from views.record import USER, is_there
 class Retweet:
     """Repeats a tweet to the viewer's followers."""
 
-    def __init__(self, store: TweetStore, ids: LeasedIds, tweets: Tweets, users: Hydrator) -> None:
+    def __init__(self, store: TweetStore, ids: LeasedIds, tweets: Tweets, sight: Sight, users: Hydrator) -> None:
         self._store = store
         self._ids = ids
         self._tweets = tweets
+        self._sight = sight
         self._users = users
 
     async def __call__(self, request: RetweetRequest) -> RetweetResponse:
-        """Raises NotFound for a tweet that is not there."""
+        """Raises NotFound for a tweet that is not there, PermissionDenied for a protected person's."""
         viewer = require_self(request.id)
-        original = await self._tweets.original(request.tweet_id)
+        original = await self._sight.original(viewer, request.tweet_id, to_repeat=True)
         made = await self._store.retweet(viewer, original.id)
         if made is None:
             [author] = await self._users.get([original.author_id])
@@ -75,7 +77,7 @@ class ListRetweetedBy:
         self._pages = pages
 
     async def __call__(self, request: ListRetweetedByRequest) -> bytes:
-        """Nobody, for a tweet that is not there."""
+        """A tweet that is not there is a problem in `errors`."""
 
         async def fetch(before: int, after: int, count: int) -> list[Entry]:
             return await self._store.page(
@@ -83,5 +85,10 @@ class ListRetweetedBy:
             )
 
         return await self._pages.people(
-            request, "retweeted_by", fetch, key=lambda entry: entry.tweet_id, user_id=lambda entry: entry.author_id
+            request,
+            "retweeted_by",
+            fetch,
+            key=lambda entry: entry.tweet_id,
+            user_id=lambda entry: entry.author_id,
+            of_tweet=request.id,
         )

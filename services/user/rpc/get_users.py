@@ -17,8 +17,9 @@ from mesh.interceptors.viewer import require_viewer
 from services.user.people import People
 from views import asked
 from views.plan import Selecting, users_plan
-from views.present import Views, not_found, present_users
+from views.present import not_found, present_users
 from views.record import is_there
+from views.shown import Views
 
 
 class GetUsers:
@@ -29,6 +30,7 @@ class GetUsers:
 
     async def answer(self, request: Selecting, ids: Sequence[int], names: Sequence[str], parameter: str) -> bytes:
         """The answer for `ids`, which came as `names` in `parameter`; 0 is nobody."""
+        viewer = require_viewer()
         plan = users_plan(request)
         known = [i for i in ids if i]
         found = dict(zip(known, await self._views.users.get(known), strict=True))
@@ -39,7 +41,7 @@ class GetUsers:
                 records.append(record)
             else:
                 errors.append(not_found("user", parameter, name))
-        return await present_users(plan, self._views, records, errors=errors)
+        return await present_users(plan, self._views, records, viewer, errors=errors)
 
 
 class GetMe:
