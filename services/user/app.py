@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from prometheus_client import REGISTRY
 from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
@@ -26,6 +27,8 @@ from services.user.consumers import subscriptions
 from services.user.passwords import Passwords
 from services.user.people import People
 from services.user.rpc.batch_get_users import BatchGetUsers
+from services.user.rpc.change_password import ChangePassword
+from services.user.rpc.deactivate import Deactivate
 from services.user.rpc.get_jwks import GetJwks
 from services.user.rpc.get_users import (
     GetMe,
@@ -40,6 +43,7 @@ from services.user.rpc.logout import Logout
 from services.user.rpc.refresh import Refresh
 from services.user.rpc.register import Register
 from services.user.rpc.resolve_usernames import ResolveUsernames
+from services.user.rpc.set_suspension import SetSuspension
 from services.user.rpc.update_me import UpdateMe
 from services.user.sessions import Sessions
 from services.user.settings import UserSettings
@@ -52,6 +56,10 @@ from views.shown import Views
 
 _DAY_MS = 86_400_000
 _NAMES_TTL_S = 300
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 async def build(env: Environment) -> Service:
@@ -89,9 +97,10 @@ async def build(env: Environment) -> Service:
         user_service_pb2.DESCRIPTOR.services_by_name["AuthService"],
         {
             "Register": Register(ids, store, passwords, sessions, people),
-            "Login": Login(store, passwords, sessions),
+            "Login": Login(store, passwords, sessions, people, _now_ms),
             "Refresh": Refresh(store, sessions),
             "Logout": Logout(sessions),
+            "ChangePassword": ChangePassword(store, passwords, sessions),
             "GetJwks": GetJwks(tokens),
         },
         priority=Priority.CRITICAL,
@@ -101,6 +110,7 @@ async def build(env: Environment) -> Service:
         {
             "GetMe": GetMe(users),
             "UpdateMe": UpdateMe(store, people),
+            "Deactivate": Deactivate(store, passwords, people, _now_ms),
             "GetUser": GetUser(users),
             "ListUsersById": ListUsersById(users),
             "GetUserByUsername": GetUserByUsername(users, people),
@@ -109,7 +119,11 @@ async def build(env: Environment) -> Service:
     )
     mesh = rpcs(
         user_mesh_pb2.DESCRIPTOR.services_by_name["UserMeshService"],
-        {"BatchGetUsers": BatchGetUsers(people), "ResolveUsernames": ResolveUsernames(people)},
+        {
+            "BatchGetUsers": BatchGetUsers(people),
+            "ResolveUsernames": ResolveUsernames(people),
+            "SetSuspension": SetSuspension(store, people),
+        },
         priority=Priority.CRITICAL,
     )
     return Service(

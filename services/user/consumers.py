@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from google.protobuf.message import Message
 from rookery.events.v1.graph_events_pb2 import UserFollowed, UserUnfollowed
 from rookery.events.v1.tweet_events_pb2 import TweetCreated, TweetDeleted, TweetLiked, TweetUnliked
-from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered
+from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered, UserStateChanged
 
 from mesh.bus.base import Bus, Subscription
 from mesh.bus.dispatch import dispatch_batch
@@ -19,6 +19,7 @@ from services.user.people import People
 from services.user.store.base import UserStore
 
 _COUNTED = (UserFollowed, UserUnfollowed, TweetCreated, TweetDeleted, TweetLiked, TweetUnliked)
+_CHANGED = (UserRegistered, UserProfileChanged, UserStateChanged)
 
 
 def count_changes(events: Sequence[Message]) -> list[CountChange]:
@@ -50,7 +51,7 @@ def subscriptions(bus: Bus, store: UserStore, people: People) -> list[Subscripti
         await people.publish(await store.apply_counts(count_changes(events)))
 
     async def rewrite(events: Sequence[Message]) -> None:
-        ids = {event.user_id for event in events if isinstance(event, UserRegistered | UserProfileChanged)}
+        ids = {event.user_id for event in events if isinstance(event, _CHANGED)}
         await people.load(sorted(ids))
 
     return [
@@ -59,5 +60,5 @@ def subscriptions(bus: Bus, store: UserStore, people: People) -> list[Subscripti
             ["social", "tweets", "engagement"],
             dispatch_batch(_COUNTED, count),
         ),
-        bus.subscribe_batch("user-records", ["users"], dispatch_batch([UserRegistered, UserProfileChanged], rewrite)),
+        bus.subscribe_batch("user-records", ["users"], dispatch_batch(_CHANGED, rewrite)),
     ]

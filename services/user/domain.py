@@ -7,11 +7,21 @@ import secrets
 from dataclasses import dataclass
 
 from rookery.api.v2.user_pb2 import User, UserPublicMetrics
+from rookery.events.v1.user_events_pb2 import (
+    USER_STATE_ACTIVE,
+    USER_STATE_DEACTIVATED,
+    USER_STATE_SUSPENDED,
+    UserState,
+    UserStateChanged,
+)
 
+from mesh.cache.records import VERSION_BYTES
 from mesh.errors import Unauthenticated
 from mesh.ids import rfc3339_of_id
 from views.record import USER, person_facts
 
+GRACE_MS = 30 * 86_400_000
+"""How long a deactivated account can be had back: 30 days, as the X help centre has it."""
 _SESSION_BYTES = 16
 # ISO 3166-1 alpha-2, the codes that are assigned to a country or territory (iso.org/iso-3166-country-codes.html).
 _COUNTRY_CODES = (
@@ -61,8 +71,24 @@ class Person:
     """Language tag, or empty; for the person only."""
     country: str
     """Two capital letters (ISO 3166-1), or empty; for the person only."""
+    deactivated_ms: int
+    """Since when the person wants to be gone, Unix milliseconds; 0 for not."""
+    suspended: bool
+    """Whether an operator took the account away."""
     version: int
     """Number of the last change."""
+
+    @property
+    def state(self) -> UserState.ValueType:
+        """What the account is; a suspension hides a deactivation."""
+        if self.suspended:
+            return USER_STATE_SUSPENDED
+        return USER_STATE_DEACTIVATED if self.deactivated_ms else USER_STATE_ACTIVE
+
+    @property
+    def active(self) -> bool:
+        """Whether others see the account."""
+        return self.state == USER_STATE_ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +115,16 @@ def country_of(code: str) -> str | None:
     capitals = code.upper()
     known = not code or (code.isascii() and capitals in _COUNTRIES)  # one character may have two capitals: ß
     return capitals if known else None
+
+
+def state_changed(person: Person) -> UserStateChanged:
+    """The event that tells what the account is now."""
+    return UserStateChanged(user_id=person.id, state=person.state)
+
+
+def to_be_erased(person: Person, now_ms: int) -> bool:
+    """Whether the account was deactivated so long ago that nobody can have it back."""
+    return bool(person.deactivated_ms) and person.deactivated_ms + GRACE_MS <= now_ms
 
 
 def resource(person: Person) -> User:
@@ -118,7 +154,12 @@ def resource(person: Person) -> User:
 
 
 def record(person: Person) -> bytes:
-    """The read-model record."""
+    """The read-model record; of an account that is not active the version alone, which says that there is nobody.
+
+    It is no tombstone: a later version replaces it.
+    """
+    if not person.active:
+        return person.version.to_bytes(VERSION_BYTES, "big")
     return USER.encode(resource(person), version=person.version, facts=person_facts(protected=person.protected))
 
 

@@ -41,7 +41,9 @@ class People:
             _log.debug("read model not written", people=len(records))
 
     async def id_of(self, username: str) -> int:
-        """The id behind a name; 0 for nobody. Names never move to another id, so an answer stays true."""
+        """The id behind a name; 0 for nobody. Names never move to another id, so an answer stays true; whether the
+        account is still there, its record tells.
+        """
         key = fold(username)
 
         async def load() -> bytes:

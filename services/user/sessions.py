@@ -13,6 +13,11 @@ from services.user.store.base import Session, SessionStore
 from services.user.tokens import AccessTokens
 
 
+def wrong_credentials() -> Unauthenticated:
+    """The same for an unknown name as for a wrong password."""
+    return Unauthenticated("The name or the password is wrong.", reason="WRONG_CREDENTIALS")
+
+
 class Sessions:
     """Begins, continues and ends sessions."""
 
@@ -35,10 +40,14 @@ class Sessions:
         now = self._now_ms()
         return Session(token.session_id, user_id, token.hash, now, now + self._ttl_ms), token
 
-    async def begin(self, user_id: int) -> RefreshToken:
-        """A new session, stored; gives its first refresh token."""
+    async def begin(self, user_id: int, password_hash: str) -> RefreshToken:
+        """A new session, stored; gives its first refresh token.
+
+        Raises Unauthenticated when the account went, or got another password, since `password_hash` was read.
+        """
         session, token = self.fresh(user_id)
-        await self._store.add(session)
+        if not await self._store.add(session, password_hash):
+            raise wrong_credentials()
         return token
 
     async def refresh(self, text: str) -> tuple[int, RefreshToken]:

@@ -462,20 +462,20 @@ async def test_stopping_says_so_first_then_finishes_what_is_in_flight() -> None:
 
 def test_handlers_and_contract_must_have_the_same_methods() -> None:
     contract = user_mesh_pb2.DESCRIPTOR.services_by_name["UserMeshService"]
+    handlers = dict.fromkeys(contract.methods_by_name, echo)
     with pytest.raises(ValueError, match="ResolveUsernames"):
-        rpcs(contract, {"BatchGetUsers": echo})
+        rpcs(contract, {name: handler for name, handler in handlers.items() if name != "ResolveUsernames"})
     with pytest.raises(ValueError, match="Invented"):
-        rpcs(contract, {"BatchGetUsers": echo, "ResolveUsernames": echo, "Invented": echo})
+        rpcs(contract, {**handlers, "Invented": echo})
     made = rpcs(
         contract,
-        {"BatchGetUsers": echo, "ResolveUsernames": echo},
+        handlers,
         priority=Priority.CRITICAL,
         priorities={"ResolveUsernames": Priority.BACKGROUND},
     )
     assert {rpc.path: rpc.priority for rpc in made} == {
-        "/rookery.user.v1.UserMeshService/BatchGetUsers": Priority.CRITICAL,
-        "/rookery.user.v1.UserMeshService/ResolveUsernames": Priority.BACKGROUND,
-    }
+        f"/rookery.user.v1.UserMeshService/{name}": Priority.CRITICAL for name in handlers
+    } | {"/rookery.user.v1.UserMeshService/ResolveUsernames": Priority.BACKGROUND}
 
 
 # --- a whole process

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rookery.events.v1.graph_events_pb2 import FollowCounts, UserFollowed, UserUnfollowed
 from rookery.events.v1.tweet_events_pb2 import TweetCreated, TweetDeleted, TweetLiked, TweetUnliked
-from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered
+from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered, UserStateChanged
 
 from mesh.bus.base import Bus, Message
 from mesh.bus.redis_streams import RedisStreamsBus
@@ -217,6 +217,18 @@ async def test_a_record_that_a_crash_kept_from_being_written_is_written_from_the
     assert await world.shown(ADA) == (0, 0, 0, 0)
     assert await world.shown(BOB) == (0, 0, 0, 0)
     assert await world.shown(404) is None
+
+
+async def test_who_is_gone_has_a_record_without_content_until_they_are_back(world: World) -> None:
+    await world.bus.deliver("user-records", UserRegistered(user_id=ADA))
+    await world.store.suspend(ADA, True)  # and the process died
+    await world.bus.deliver("user-records", UserStateChanged(user_id=ADA))
+    assert await world.records.get([ADA]) == [(2).to_bytes(8, "big")]
+    await world.bus.deliver("user-counts", follow(1, following=3, followers=4))
+    assert await world.records.get([ADA]) == [(3).to_bytes(8, "big")], "counts bring nobody back"
+    await world.store.suspend(ADA, False)
+    await world.bus.deliver("user-records", UserStateChanged(user_id=ADA))
+    assert await world.shown(ADA) == (0, 3, 0, 0)
 
 
 def test_every_topic_with_counts_is_read() -> None:

@@ -22,6 +22,7 @@ SCHEMA = Path(__file__).parents[2] / "services/user/schema/sql"
 START = 1_800_000_000_000
 TTL_MS = 30 * 86_400_000
 ADA, BOB = 7, 8
+HASH = "hash of a password"
 
 
 class Clock:
@@ -43,10 +44,10 @@ def clock() -> Clock:
 async def db(tmp_path: Path) -> AsyncIterator[Database]:
     async def people(tx: Tx) -> None:
         for user_id in (ADA, BOB):
-            values = {"id": user_id, "name": f"user{user_id}"}
+            values = {"id": user_id, "name": f"user{user_id}", "hash": HASH}
             await tx.execute(
                 "INSERT INTO users (id, username, username_key, email, email_key, password_hash, name)"
-                " VALUES (:id, :name, :name, :name, :name, '', :name)",
+                " VALUES (:id, :name, :name, :name, :name, :hash, :name)",
                 values,
             )
 
@@ -86,7 +87,7 @@ async def rows(db: Database) -> int:
 
 
 async def test_a_token_is_traded_for_the_next_one_of_the_same_session(sessions: Sessions) -> None:
-    token = await sessions.begin(ADA)
+    token = await sessions.begin(ADA, HASH)
     for _ in range(3):
         user_id, following = await sessions.refresh(str(token))
         assert user_id == ADA
@@ -96,7 +97,7 @@ async def test_a_token_is_traded_for_the_next_one_of_the_same_session(sessions: 
 
 
 async def test_a_token_that_was_spent_ends_the_session_and_no_other(sessions: Sessions) -> None:
-    stolen, other = await sessions.begin(ADA), await sessions.begin(ADA)
+    stolen, other = await sessions.begin(ADA, HASH), await sessions.begin(ADA, HASH)
     _, following = await sessions.refresh(str(stolen))
     assert not await good(sessions, stolen)
     assert not await good(sessions, following)  # whoever of the two has it
@@ -104,7 +105,7 @@ async def test_a_token_that_was_spent_ends_the_session_and_no_other(sessions: Se
 
 
 async def test_of_two_who_spend_a_token_at_once_one_is_refused_and_the_session_ends(sessions: Sessions) -> None:
-    token = await sessions.begin(ADA)
+    token = await sessions.begin(ADA, HASH)
     results = await asyncio.gather(*(sessions.refresh(str(token)) for _ in range(2)), return_exceptions=True)
     (won,) = [result for result in results if isinstance(result, tuple)]
     assert [type(result) for result in results if not isinstance(result, tuple)] == [Unauthenticated]
@@ -112,7 +113,7 @@ async def test_of_two_who_spend_a_token_at_once_one_is_refused_and_the_session_e
 
 
 async def test_a_session_ends_when_it_was_not_refreshed_for_its_time(sessions: Sessions, clock: Clock) -> None:
-    token = await sessions.begin(ADA)
+    token = await sessions.begin(ADA, HASH)
     clock.now += TTL_MS - 1
     _, token = await sessions.refresh(str(token))
     clock.now += TTL_MS - 1  # each refresh begins the time anew
@@ -122,7 +123,7 @@ async def test_a_session_ends_when_it_was_not_refreshed_for_its_time(sessions: S
 
 
 async def test_signing_out_ends_one_session_or_all_of_ones_own(sessions: Sessions) -> None:
-    one, other, third, bobs = [await sessions.begin(user_id) for user_id in (ADA, ADA, ADA, BOB)]
+    one, other, third, bobs = [await sessions.begin(user_id, HASH) for user_id in (ADA, ADA, ADA, BOB)]
     await sessions.end(str(one))
     assert not await good(sessions, one)
     _, other = await sessions.refresh(str(other))
@@ -134,13 +135,13 @@ async def test_signing_out_ends_one_session_or_all_of_ones_own(sessions: Session
 
 async def test_who_does_not_have_the_token_cannot_sign_another_out(sessions: Sessions) -> None:
     """A session's id is in every access token, and is no secret."""
-    token = await sessions.begin(ADA)
+    token = await sessions.begin(ADA, HASH)
     await sessions.end(str(RefreshToken.fresh(token.session_id)))
     assert await good(sessions, token)
 
 
 async def test_a_token_that_never_was_is_refused(sessions: Sessions) -> None:
-    await sessions.begin(ADA)
+    await sessions.begin(ADA, HASH)
     assert not await good(sessions, RefreshToken.fresh())
 
 
@@ -152,12 +153,19 @@ async def test_what_is_no_token_is_refused_alike(sessions: Sessions, text: str) 
         assert raised.value.reason == "INVALID_REFRESH_TOKEN"
 
 
+async def test_no_session_begins_with_a_password_that_was_changed_meanwhile(sessions: Sessions, db: Database) -> None:
+    with pytest.raises(Unauthenticated) as raised:
+        await sessions.begin(ADA, "hash of the password before")
+    assert raised.value.reason == "WRONG_CREDENTIALS"
+    assert await rows(db) == 0
+
+
 async def test_ended_sessions_are_forgotten_and_living_ones_are_not(
     sessions: Sessions, clock: Clock, db: Database
 ) -> None:
-    await sessions.begin(ADA)
+    await sessions.begin(ADA, HASH)
     clock.now += TTL_MS - 1
-    living = await sessions.begin(ADA)
+    living = await sessions.begin(ADA, HASH)
     assert await sessions.forget_expired() == 0
     clock.now += 1
     assert await sessions.forget_expired() == 1
@@ -166,7 +174,7 @@ async def test_ended_sessions_are_forgotten_and_living_ones_are_not(
 
 
 async def test_the_store_never_sees_a_secret(sessions: Sessions, db: Database, tmp_path: Path) -> None:
-    token = await sessions.begin(ADA)
+    token = await sessions.begin(ADA, HASH)
     _, following = await sessions.refresh(str(token))
     stored = everything_in(tmp_path)
     assert following.hash in stored  # we look into the right files
@@ -203,9 +211,11 @@ async def test_the_answer_has_both_tokens_and_the_person(db: Database, clock: Cl
         pinned_tweet_id=0,
         language="",
         country="",
+        deactivated_ms=0,
+        suspended=False,
         version=1,
     )
-    token = await sessions.begin(ADA)
+    token = await sessions.begin(ADA, HASH)
     answer = sessions.answer(person, token)
     assert (answer.token_type, answer.expires_in, answer.refresh_token) == ("bearer", 3_600, str(token))
     assert answer.access_token.count(".") == 2

@@ -20,5 +20,7 @@ class Refresh:
         """Raises Unauthenticated for a token that is not good, or not any more."""
         user_id, token = await self._sessions.refresh(request.refresh_token)
         for person in await self._store.by_ids([user_id]):
+            if not person.active:
+                break
             return RefreshResponse(data=self._sessions.answer(person, token))
         raise Unauthenticated("The refresh token is not valid.", reason="INVALID_REFRESH_TOKEN")

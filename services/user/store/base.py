@@ -67,15 +67,45 @@ class UserStore(Protocol):
         ...
 
     async def ids_by_username(self, keys: Sequence[str]) -> dict[str, int]:
-        """Ids by folded username, of those who exist."""
+        """Ids by folded username, of active accounts."""
         ...
 
     async def login(self, key: str, *, by_email: bool) -> tuple[Person, str] | None:
         """A person and their password's hash, by folded username or e-mail."""
         ...
 
+    async def credentials(self, user_id: int) -> tuple[Person, str] | None:
+        """A person and their password's hash, by id."""
+        ...
+
+    async def change_password(self, user_id: int, old: str, new: str, session: Session) -> Person | None:
+        """Gives another password's hash to an active account, ends all its sessions and adds one.
+
+        None when `old` is not the hash any more, or the account is not active.
+        """
+        ...
+
+    async def deactivate(self, user_id: int, password_hash: str, now_ms: int) -> Person | None:
+        """Takes an account away and ends its sessions; one that is deactivated stays as it is.
+
+        None when `password_hash` is not its hash any more.
+        """
+        ...
+
+    async def reactivate(self, user_id: int, password_hash: str, now_ms: int) -> Person | None:
+        """Gives a deactivated account back; None when its time is over or `password_hash` is not its hash any more."""
+        ...
+
+    async def suspend(self, user_id: int, suspended: bool) -> Person | None:
+        """Takes an account away and ends its sessions, or gives it back; None when there is nobody."""
+        ...
+
+    async def due_for_erasure(self, now_ms: int, limit: int) -> list[int]:
+        """Up to `limit` accounts whose person did not come back in time, the longest gone first."""
+        ...
+
     async def update(self, user_id: int, changes: Mapping[str, str | bool], event: Message) -> Person | None:
-        """Changes members of a profile; None when there is nobody."""
+        """Changes members of an active account's profile; None when there is none."""
         ...
 
     async def apply_counts(self, changes: Sequence[CountChange]) -> list[Person]:
@@ -86,8 +116,8 @@ class UserStore(Protocol):
 class SessionStore(Protocol):
     """Sessions. All raise Unavailable."""
 
-    async def add(self, session: Session) -> None:
-        """Adds one."""
+    async def add(self, session: Session, password_hash: str) -> bool:
+        """Adds one, if the account is active and its password has that hash; gives whether it did."""
         ...
 
     async def rotate(self, session_id: bytes, old: bytes, new: bytes, *, now_ms: int, expires_ms: int) -> int | None:

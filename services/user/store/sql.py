@@ -13,16 +13,18 @@ from sqlalchemy.exc import IntegrityError
 from mesh.db.sql import Database, Tx
 from mesh.errors import AlreadyExists, Violation
 from mesh.outbox import Outbox
-from services.user.domain import CountChange, Person, fold
+from services.user.domain import GRACE_MS, CountChange, Person, fold, state_changed
 from services.user.store.base import NewPerson, Session, SigningKey
 
 TOPIC = "users"
 _COLUMNS = (
     "id, username, name, description, location, url, protected, verified,"
-    " followers_count, following_count, tweet_count, like_count, pinned_tweet_id, language, country, version"
+    " followers_count, following_count, tweet_count, like_count, pinned_tweet_id, language, country,"
+    " deactivated_ms, suspended, version"
 )
 _BY_IDS = text(f"SELECT {_COLUMNS} FROM users WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
-_BY_NAMES = text("SELECT username_key, id FROM users WHERE username_key IN :keys").bindparams(
+_ACTIVE = "deactivated_ms = 0 AND NOT suspended"
+_BY_NAMES = text(f"SELECT username_key, id FROM users WHERE username_key IN :keys AND {_ACTIVE}").bindparams(
     bindparam("keys", expanding=True)
 )
 _UPDATABLE = frozenset({"name", "description", "location", "url", "protected", "language", "country"})
@@ -51,6 +53,8 @@ def _person(row: Any) -> Person:
         pinned_tweet_id=row.pinned_tweet_id,
         language=row.language,
         country=row.country,
+        deactivated_ms=row.deactivated_ms,
+        suspended=bool(row.suspended),
         version=row.version,
     )
 
@@ -67,6 +71,10 @@ async def _add_session(tx: Tx, session: Session) -> None:
             "expires_ms": session.expires_ms,
         },
     )
+
+
+async def _end_sessions(tx: Tx, user_id: int) -> None:
+    await tx.execute("DELETE FROM sessions WHERE user_id = :user_id", {"user_id": user_id})
 
 
 class SqlUserStore:
@@ -131,14 +139,116 @@ class SqlUserStore:
         """See UserStore."""
         column = "email_key" if by_email else "username_key"
 
+        return await self._credentials(column, key)
+
+    async def credentials(self, user_id: int) -> tuple[Person, str] | None:
+        """See UserStore."""
+        return await self._credentials("id", user_id)
+
+    async def _credentials(self, column: str, value: str | int) -> tuple[Person, str] | None:
         async def unit(tx: Tx) -> tuple[Person, str] | None:
             row = (
                 await tx.execute(
-                    f"SELECT {_COLUMNS}, password_hash FROM users WHERE {column} = :key",
-                    {"key": key},
+                    f"SELECT {_COLUMNS}, password_hash FROM users WHERE {column} = :value",
+                    {"value": value},
                 )
             ).first()
             return None if row is None else (_person(row), row.password_hash)
+
+        return await self._db.read(unit)
+
+    async def change_password(self, user_id: int, old: str, new: str, session: Session) -> Person | None:
+        """See UserStore."""
+
+        async def unit(tx: Tx) -> Person | None:
+            row = (
+                await tx.execute(
+                    "UPDATE users SET password_hash = :new"
+                    f" WHERE id = :id AND password_hash = :old AND {_ACTIVE} RETURNING {_COLUMNS}",
+                    {"id": user_id, "old": old, "new": new},
+                )
+            ).first()
+            if row is None:
+                return None
+            await _end_sessions(tx, user_id)
+            await _add_session(tx, session)
+            return _person(row)
+
+        return await self._db.write(unit)
+
+    async def deactivate(self, user_id: int, password_hash: str, now_ms: int) -> Person | None:
+        """See UserStore."""
+
+        async def unit(tx: Tx) -> Person | None:
+            await self._change_state(
+                tx,
+                "deactivated_ms = :now",
+                "deactivated_ms = 0 AND password_hash = :hash",
+                {"id": user_id, "hash": password_hash, "now": now_ms},
+            )
+            row = (
+                await tx.execute(
+                    f"SELECT {_COLUMNS} FROM users WHERE id = :id AND password_hash = :hash",
+                    {"id": user_id, "hash": password_hash},
+                )
+            ).first()
+            return None if row is None else _person(row)
+
+        return await self._db.write(unit)
+
+    async def reactivate(self, user_id: int, password_hash: str, now_ms: int) -> Person | None:
+        """See UserStore."""
+
+        async def unit(tx: Tx) -> Person | None:
+            return await self._change_state(
+                tx,
+                "deactivated_ms = 0",
+                "deactivated_ms > :since AND password_hash = :hash",
+                {"id": user_id, "hash": password_hash, "since": now_ms - GRACE_MS},
+            )
+
+        return await self._db.write(unit)
+
+    async def suspend(self, user_id: int, suspended: bool) -> Person | None:
+        """See UserStore."""
+
+        async def unit(tx: Tx) -> Person | None:
+            changed = await self._change_state(
+                tx, "suspended = :suspended", "suspended <> :suspended", {"id": user_id, "suspended": suspended}
+            )
+            if changed is not None:
+                return changed
+            row = (await tx.execute(_BY_IDS, {"ids": [user_id]})).first()
+            return None if row is None else _person(row)
+
+        return await self._db.write(unit)
+
+    async def _change_state(self, tx: Tx, change: str, condition: str, values: Mapping[str, object]) -> Person | None:
+        """Makes a change of one account's state, if the condition holds, with all that follows from it."""
+        row = (
+            await tx.execute(
+                f"UPDATE users SET {change}, version = version + 1 WHERE id = :id AND {condition} RETURNING {_COLUMNS}",
+                values,
+            )
+        ).first()
+        if row is None:
+            return None
+        person = _person(row)
+        if not person.active:
+            await _end_sessions(tx, person.id)
+        await self._publish(tx, person.id, state_changed(person))
+        return person
+
+    async def due_for_erasure(self, now_ms: int, limit: int) -> list[int]:
+        """See UserStore."""
+
+        async def unit(tx: Tx) -> list[int]:
+            rows = await tx.execute(
+                "SELECT id FROM users WHERE deactivated_ms > 0 AND deactivated_ms <= :since"
+                " ORDER BY deactivated_ms LIMIT :limit",
+                {"since": now_ms - GRACE_MS, "limit": limit},
+            )
+            return [row.id for row in rows.all()]
 
         return await self._db.read(unit)
 
@@ -151,7 +261,8 @@ class SqlUserStore:
         async def unit(tx: Tx) -> Person | None:
             row = (
                 await tx.execute(
-                    f"UPDATE users SET {assignments}version = version + 1 WHERE id = :id RETURNING {_COLUMNS}",
+                    f"UPDATE users SET {assignments}version = version + 1"
+                    f" WHERE id = :id AND {_ACTIVE} RETURNING {_COLUMNS}",
                     {**changes, "id": user_id},
                 )
             ).first()
@@ -192,13 +303,20 @@ class SqlSessionStore:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def add(self, session: Session) -> None:
+    async def add(self, session: Session, password_hash: str) -> bool:
         """See SessionStore."""
 
-        async def unit(tx: Tx) -> None:
+        async def unit(tx: Tx) -> bool:
+            found = await tx.execute(
+                f"SELECT 1 FROM users WHERE id = :id AND password_hash = :hash AND {_ACTIVE}",
+                {"id": session.user_id, "hash": password_hash},
+            )
+            if found.first() is None:
+                return False
             await _add_session(tx, session)
+            return True
 
-        await self._db.write(unit)
+        return await self._db.write(unit)
 
     async def rotate(self, session_id: bytes, old: bytes, new: bytes, *, now_ms: int, expires_ms: int) -> int | None:
         """See SessionStore."""
@@ -236,7 +354,7 @@ class SqlSessionStore:
         """See SessionStore."""
 
         async def unit(tx: Tx) -> None:
-            await tx.execute("DELETE FROM sessions WHERE user_id = :user_id", {"user_id": user_id})
+            await _end_sessions(tx, user_id)
 
         await self._db.write(unit)
 

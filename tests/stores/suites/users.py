@@ -10,10 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered
+from rookery.events.v1.user_events_pb2 import (
+    USER_STATE_ACTIVE,
+    USER_STATE_DEACTIVATED,
+    USER_STATE_SUSPENDED,
+    UserProfileChanged,
+    UserRegistered,
+    UserStateChanged,
+)
 
 from mesh.errors import AlreadyExists, Unavailable
-from services.user.domain import CountChange, Person
+from services.user.domain import GRACE_MS, CountChange, Person
 from services.user.store.base import KeyStore, NewPerson, Session, SessionStore, SigningKey, UserStore
 
 from .events import Event, Events
@@ -257,6 +264,110 @@ class UserStoreSuite(ABC):
         [person] = await stores.users.by_ids([1])
         assert person.followers_count == 50
 
+    # --- accounts that are gone
+
+    async def test_who_is_deactivated_keeps_everything_but_their_sessions(self, stores: UserStores) -> None:
+        made = await self.register(stores, 1)
+        gone = await stores.users.deactivate(1, "hash of 1", NOW)
+        assert gone == replace(made, deactivated_ms=NOW, version=2)
+        assert not gone.active
+        assert await stores.users.by_ids([1]) == [gone]
+        assert await stores.users.ids_by_username(["user_1"]) == {}
+        assert await stores.users.login("user_1", by_email=False) == (gone, "hash of 1")
+        assert await self.rotate(stores.sessions, session_of(1), session_of(1).token_hash, b"x" * 32) is None
+        event = UserStateChanged(user_id=1, state=USER_STATE_DEACTIVATED)
+        assert (await stores.events())[1:] == [Event("users", "1", event)]
+        with pytest.raises(AlreadyExists):
+            await self.register(stores, 2, "user_1", "other@example.org")
+
+    async def test_deactivating_again_changes_nothing(self, stores: UserStores) -> None:
+        await self.register(stores, 1)
+        first = await stores.users.deactivate(1, "hash of 1", NOW)
+        assert await stores.users.deactivate(1, "hash of 1", NOW + 5) == first
+        assert len(await stores.events()) == 2
+
+    async def test_who_is_gone_can_be_changed_by_nobody(self, stores: UserStores) -> None:
+        await self.register(stores, 1)
+        await stores.users.deactivate(1, "hash of 1", NOW)
+        assert await stores.users.update(1, {"name": "New"}, UserProfileChanged(user_id=1)) is None
+        assert await stores.users.change_password(1, "hash of 1", "new", session_of(1, 7)) is None
+        assert not await stores.sessions.add(session_of(1, 8), "hash of 1")
+        [counted] = await stores.users.apply_counts([CountChange(1, "followers", 3, 1)])
+        assert (counted.followers_count, counted.active) == (3, False), "counts go on"
+
+    async def test_a_deactivated_account_comes_back_until_its_time_is_over(self, stores: UserStores) -> None:
+        made = await self.register(stores, 1)
+        await stores.users.deactivate(1, "hash of 1", NOW)
+        assert await stores.users.reactivate(1, "another hash", NOW + 1) is None
+        assert await stores.users.reactivate(1, "hash of 1", NOW + GRACE_MS) is None
+        back = await stores.users.reactivate(1, "hash of 1", NOW + GRACE_MS - 1)
+        assert back == replace(made, version=3)
+        assert await stores.users.ids_by_username(["user_1"]) == {"user_1": 1}
+        assert await stores.sessions.add(session_of(1, 2), "hash of 1")
+        assert (await stores.events())[-1].message == UserStateChanged(user_id=1, state=USER_STATE_ACTIVE)
+        assert await stores.users.reactivate(1, "hash of 1", NOW) is None, "nothing to bring back"
+        assert len(await stores.events()) == 3
+
+    async def test_a_suspension_outweighs_a_deactivation(self, stores: UserStores) -> None:
+        made = await self.register(stores, 1)
+        assert await stores.users.suspend(1, True) == replace(made, suspended=True, version=2)
+        assert await self.rotate(stores.sessions, session_of(1), session_of(1).token_hash, b"x" * 32) is None
+        assert await stores.users.ids_by_username(["user_1"]) == {}
+        await stores.users.deactivate(1, "hash of 1", NOW)
+        await stores.users.reactivate(1, "hash of 1", NOW + 1)
+        [person] = await stores.users.by_ids([1])
+        assert not person.active
+        await stores.users.deactivate(1, "hash of 1", NOW + 2)
+        still = await stores.users.suspend(1, False)
+        assert still is not None and not still.active, "the person had gone themself"
+        states = [event.message.state for event in (await stores.events())[1:]]
+        suspended, deactivated = USER_STATE_SUSPENDED, USER_STATE_DEACTIVATED
+        assert states == [suspended, suspended, suspended, suspended, deactivated]
+
+    async def test_suspending_twice_leaves_one_event_and_nobody_cannot_be_suspended(self, stores: UserStores) -> None:
+        made = await self.register(stores, 1)
+        await self.register(stores, 2)
+        for suspended in (True, False):
+            first = await stores.users.suspend(1, suspended)
+            assert await stores.users.suspend(1, suspended) == first
+        assert await stores.users.by_ids([1]) == [replace(made, version=3)]
+        assert await stores.users.suspend(9, True) is None
+        assert len(await stores.events()) == 4
+        assert [person.active for person in await stores.users.by_ids([2])] == [True]
+
+    async def test_those_are_due_for_erasure_who_did_not_come_back_in_time(self, stores: UserStores) -> None:
+        for user_id in range(1, 6):
+            await self.register(stores, user_id)
+        for user_id, when in ((1, NOW + 2), (2, NOW), (3, NOW + 1), (4, NOW)):
+            await stores.users.deactivate(user_id, f"hash of {user_id}", when)
+        await stores.users.reactivate(4, "hash of 4", NOW + 1)
+        assert await stores.users.due_for_erasure(NOW + GRACE_MS - 1, 10) == []
+        assert await stores.users.due_for_erasure(NOW + GRACE_MS, 10) == [2]
+        assert await stores.users.due_for_erasure(NOW + GRACE_MS + 9, 2) == [2, 3]
+        assert await stores.users.due_for_erasure(NOW + GRACE_MS + 9, 10) == [2, 3, 1]
+
+    # --- passwords
+
+    async def test_another_password_ends_all_sessions_but_the_new_one(self, stores: UserStores) -> None:
+        made = await self.register(stores, 1)
+        await self.register(stores, 2)
+        new = session_of(1, 5)
+        assert await stores.users.change_password(1, "hash of 1", "new hash", new) == made
+        assert await stores.users.credentials(1) == (made, "new hash")
+        assert await self.rotate(stores.sessions, session_of(1), session_of(1).token_hash, b"x" * 32) is None
+        assert await self.rotate(stores.sessions, new, new.token_hash, b"x" * 32) == 1
+        assert await self.rotate(stores.sessions, session_of(2), session_of(2).token_hash, b"x" * 32) == 2
+
+    async def test_a_password_is_changed_and_used_only_as_it_is_now(self, stores: UserStores) -> None:
+        await self.register(stores, 1)
+        assert await stores.users.change_password(1, "old hash", "new hash", session_of(1, 5)) is None
+        assert not await stores.sessions.add(session_of(1, 6), "new hash")
+        assert await stores.users.deactivate(1, "old hash", NOW) is None
+        [person] = await stores.users.by_ids([1])
+        assert person.active
+        assert await self.rotate(stores.sessions, session_of(1), session_of(1).token_hash, b"x" * 32) == 1
+        assert await stores.users.credentials(9) is None
+
     # --- sessions
 
     @staticmethod
@@ -310,7 +421,7 @@ class UserStoreSuite(ABC):
         self, sessions: SessionStore, session: Session
     ) -> None:
         other = session_of(1, 1)
-        await sessions.add(other)
+        assert await sessions.add(other, "hash of 1")
         assert await self.rotate(sessions, session, b"wrong" * 6, b"x" * 32) is None
         assert await self.rotate(sessions, other, other.token_hash, b"x" * 32) == 1
 
@@ -326,7 +437,7 @@ class UserStoreSuite(ABC):
     ) -> None:
         await self.register(stores, 2)
         mine, other = session_of(1, 1), session_of(2)
-        await stores.sessions.add(mine)
+        assert await stores.sessions.add(mine, "hash of 1")
         await stores.sessions.end_all(1)
         for ended in (session, mine):
             assert await self.rotate(stores.sessions, ended, ended.token_hash, b"x" * 32) is None
@@ -335,7 +446,9 @@ class UserStoreSuite(ABC):
     async def test_expired_sessions_are_forgotten_a_thousand_at_a_time(
         self, sessions: SessionStore, session: Session
     ) -> None:
-        await asyncio.gather(*(sessions.add(session_of(1, n, expires_ms=NOW + n % 7)) for n in range(1, 1104)))
+        await asyncio.gather(
+            *(sessions.add(session_of(1, n, expires_ms=NOW + n % 7), "hash of 1") for n in range(1, 1104))
+        )
         later = NOW + 7
         assert await sessions.forget_expired(NOW - 1) == 0
         assert await sessions.forget_expired(later) == 1000

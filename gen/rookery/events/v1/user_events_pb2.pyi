@@ -5,6 +5,7 @@ isort:skip_file
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -15,6 +16,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _UserState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UserStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UserState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    USER_STATE_UNSPECIFIED: _UserState.ValueType  # 0
+    """Never sent."""
+    USER_STATE_ACTIVE: _UserState.ValueType  # 1
+    """There for everyone."""
+    USER_STATE_DEACTIVATED: _UserState.ValueType  # 2
+    """Taken away by the person, for 30 days; logging in brings it back."""
+    USER_STATE_SUSPENDED: _UserState.ValueType  # 3
+    """Taken away by an operator."""
+
+class UserState(_UserState, metaclass=_UserStateEnumTypeWrapper):
+    """UserState is what an account is."""
+
+USER_STATE_UNSPECIFIED: UserState.ValueType  # 0
+"""Never sent."""
+USER_STATE_ACTIVE: UserState.ValueType  # 1
+"""There for everyone."""
+USER_STATE_DEACTIVATED: UserState.ValueType  # 2
+"""Taken away by the person, for 30 days; logging in brings it back."""
+USER_STATE_SUSPENDED: UserState.ValueType  # 3
+"""Taken away by an operator."""
+Global___UserState: _TypeAlias = UserState  # noqa: Y015
 
 @_typing.final
 class UserRegistered(_message.Message):
@@ -63,3 +92,31 @@ class UserProfileChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UserProfileChanged: _TypeAlias = UserProfileChanged  # noqa: Y015
+
+@_typing.final
+class UserStateChanged(_message.Message):
+    """UserStateChanged: an account is gone, or there again. Topic `users`, key
+    user_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """The person."""
+    state: Global___UserState.ValueType
+    """What the account is from now on."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        state: Global___UserState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserStateChanged: _TypeAlias = UserStateChanged  # noqa: Y015

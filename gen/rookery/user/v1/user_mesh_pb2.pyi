@@ -52,7 +52,8 @@ class BatchGetUsersResponse(_message.Message):
     @_builtins.property
     def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Read-model records (views/record.py) of rookery.api.v2.User; empty for an
-        id that nobody has.
+        id that nobody has, and a version alone for who is deactivated or
+        suspended.
         """
 
     def __init__(
@@ -101,7 +102,9 @@ class ResolveUsernamesResponse(_message.Message):
     IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The ids; 0 for a name that nobody has."""
+        """The ids; 0 for a name that nobody has, or somebody who is deactivated or
+        suspended.
+        """
 
     def __init__(
         self,
@@ -115,3 +118,46 @@ class ResolveUsernamesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResolveUsernamesResponse: _TypeAlias = ResolveUsernamesResponse  # noqa: Y015
+
+@_typing.final
+class SetSuspensionRequest(_message.Message):
+    """SetSuspensionRequest names one account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """Whose."""
+    suspended: _builtins.bool
+    """Whether it is to be suspended."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        suspended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["suspended", b"suspended", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetSuspensionRequest: _TypeAlias = SetSuspensionRequest  # noqa: Y015
+
+@_typing.final
+class SetSuspensionResponse(_message.Message):
+    """SetSuspensionResponse is empty: the account is as asked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetSuspensionResponse: _TypeAlias = SetSuspensionResponse  # noqa: Y015

@@ -46,6 +46,11 @@ class UserMeshServiceStub:
                 request_serializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.ResolveUsernamesRequest.SerializeToString,
                 response_deserializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.ResolveUsernamesResponse.FromString,
                 _registered_method=True)
+        self.SetSuspension = channel.unary_unary(
+                '/rookery.user.v1.UserMeshService/SetSuspension',
+                request_serializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetSuspensionRequest.SerializeToString,
+                response_deserializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetSuspensionResponse.FromString,
+                _registered_method=True)
 
 
 class UserMeshServiceServicer:
@@ -70,6 +75,15 @@ class UserMeshServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetSuspension(self, request, context):
+        """SetSuspension takes an account away, and all of its sessions, or gives it
+        back. Callers: operators; `moderation` when it is there. Access: one row,
+        session rows of one person. Errors: NOT_FOUND for nobody.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UserMeshServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -82,6 +96,11 @@ def add_UserMeshServiceServicer_to_server(servicer, server):
                     servicer.ResolveUsernames,
                     request_deserializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.ResolveUsernamesRequest.FromString,
                     response_serializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.ResolveUsernamesResponse.SerializeToString,
+            ),
+            'SetSuspension': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetSuspension,
+                    request_deserializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetSuspensionRequest.FromString,
+                    response_serializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetSuspensionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -140,6 +159,33 @@ class UserMeshService:
             '/rookery.user.v1.UserMeshService/ResolveUsernames',
             rookery_dot_user_dot_v1_dot_user__mesh__pb2.ResolveUsernamesRequest.SerializeToString,
             rookery_dot_user_dot_v1_dot_user__mesh__pb2.ResolveUsernamesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetSuspension(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.user.v1.UserMeshService/SetSuspension',
+            rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetSuspensionRequest.SerializeToString,
+            rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetSuspensionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,11 @@ class UserMeshServiceStub:
     """ResolveUsernames finds the ids of names. Callers: `tweet`, for mentions.
     Access: one batch of rows by an index.
     """
+    SetSuspension: _grpc.UnaryUnaryMultiCallable[_user_mesh_pb2.SetSuspensionRequest, _user_mesh_pb2.SetSuspensionResponse]
+    """SetSuspension takes an account away, and all of its sessions, or gives it
+    back. Callers: operators; `moderation` when it is there. Access: one row,
+    session rows of one person. Errors: NOT_FOUND for nobody.
+    """
 
 @_typing.type_check_only
 class UserMeshServiceAsyncStub(UserMeshServiceStub):
@@ -60,6 +65,11 @@ class UserMeshServiceAsyncStub(UserMeshServiceStub):
     ResolveUsernames: _aio.UnaryUnaryMultiCallable[_user_mesh_pb2.ResolveUsernamesRequest, _user_mesh_pb2.ResolveUsernamesResponse]  # type: ignore[assignment]
     """ResolveUsernames finds the ids of names. Callers: `tweet`, for mentions.
     Access: one batch of rows by an index.
+    """
+    SetSuspension: _aio.UnaryUnaryMultiCallable[_user_mesh_pb2.SetSuspensionRequest, _user_mesh_pb2.SetSuspensionResponse]  # type: ignore[assignment]
+    """SetSuspension takes an account away, and all of its sessions, or gives it
+    back. Callers: operators; `moderation` when it is there. Access: one row,
+    session rows of one person. Errors: NOT_FOUND for nobody.
     """
 
 class UserMeshServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -86,6 +96,17 @@ class UserMeshServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_user_mesh_pb2.ResolveUsernamesResponse, _abc.Awaitable[_user_mesh_pb2.ResolveUsernamesResponse]]:
         """ResolveUsernames finds the ids of names. Callers: `tweet`, for mentions.
         Access: one batch of rows by an index.
+        """
+
+    @_abc_1.abstractmethod
+    def SetSuspension(
+        self,
+        request: _user_mesh_pb2.SetSuspensionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_mesh_pb2.SetSuspensionResponse, _abc.Awaitable[_user_mesh_pb2.SetSuspensionResponse]]:
+        """SetSuspension takes an account away, and all of its sessions, or gives it
+        back. Callers: operators; `moderation` when it is there. Access: one row,
+        session rows of one person. Errors: NOT_FOUND for nobody.
         """
 
 def add_UserMeshServiceServicer_to_server(servicer: UserMeshServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

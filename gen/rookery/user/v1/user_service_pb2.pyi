@@ -306,6 +306,56 @@ class LogoutResponse(_message.Message):
 Global___LogoutResponse: _TypeAlias = LogoutResponse  # noqa: Y015
 
 @_typing.final
+class ChangePasswordRequest(_message.Message):
+    """ChangePasswordRequest carries the password as it is and as it is to be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    NEW_PASSWORD_FIELD_NUMBER: _builtins.int
+    password: _builtins.str
+    """As it is."""
+    new_password: _builtins.str
+    """As it is to be: 8 to 128 characters."""
+    def __init__(
+        self,
+        *,
+        password: _builtins.str = ...,
+        new_password: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_password", b"new_password", "password", b"password"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangePasswordRequest: _TypeAlias = ChangePasswordRequest  # noqa: Y015
+
+@_typing.final
+class ChangePasswordResponse(_message.Message):
+    """ChangePasswordResponse carries the tokens of the only session that is left."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___Tokens:
+        """Tokens and the person."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___Tokens | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangePasswordResponse: _TypeAlias = ChangePasswordResponse  # noqa: Y015
+
+@_typing.final
 class GetJwksRequest(_message.Message):
     """GetJwksRequest is empty."""
 
@@ -589,6 +639,85 @@ class UpdateMeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateMeResponse: _TypeAlias = UpdateMeResponse  # noqa: Y015
+
+@_typing.final
+class DeactivateRequest(_message.Message):
+    """DeactivateRequest confirms that the viewer means it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    password: _builtins.str
+    """The viewer's password."""
+    def __init__(
+        self,
+        *,
+        password: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeactivateRequest: _TypeAlias = DeactivateRequest  # noqa: Y015
+
+@_typing.final
+class DeactivateResponse(_message.Message):
+    """DeactivateResponse says until when the account can be had back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What Deactivate answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        DEACTIVATED_FIELD_NUMBER: _builtins.int
+        ERASED_AFTER_FIELD_NUMBER: _builtins.int
+        deactivated: _builtins.bool
+        """Whether the account is deactivated now."""
+        erased_after: _builtins.str
+        """From when on it is erased, in UTC with milliseconds. Until then logging
+        in brings it back.
+        """
+        def __init__(
+            self,
+            *,
+            deactivated: _builtins.bool | None = ...,
+            erased_after: _builtins.str | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_deactivated", b"_deactivated", "_erased_after", b"_erased_after", "deactivated", b"deactivated", "erased_after", b"erased_after"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_deactivated", b"_deactivated", "_erased_after", b"_erased_after", "deactivated", b"deactivated", "erased_after", b"erased_after"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__deactivated: _TypeAlias = _typing.Literal["deactivated"]  # noqa: Y015
+        _WhichOneofArgType__deactivated: _TypeAlias = _typing.Literal["_deactivated", b"_deactivated"]  # noqa: Y015
+        _WhichOneofReturnType__erased_after: _TypeAlias = _typing.Literal["erased_after"]  # noqa: Y015
+        _WhichOneofArgType__erased_after: _TypeAlias = _typing.Literal["_erased_after", b"_erased_after"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__deactivated) -> _WhichOneofReturnType__deactivated | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__erased_after) -> _WhichOneofReturnType__erased_after | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___DeactivateResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___DeactivateResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeactivateResponse: _TypeAlias = DeactivateResponse  # noqa: Y015
 
 @_typing.final
 class GetUserRequest(_message.Message):

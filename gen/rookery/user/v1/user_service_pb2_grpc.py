@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class AuthServiceStub:
-    """AuthService lets people in and out. Its RPCs, Logout apart, are the only
-    ones that the edge lets through without a token.
+    """AuthService lets people in and out. Its RPCs, Logout and ChangePassword
+    apart, are the only ones that the edge lets through without a token.
     """
 
     def __init__(self, channel):
@@ -56,6 +56,11 @@ class AuthServiceStub:
                 request_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.LogoutRequest.SerializeToString,
                 response_deserializer=rookery_dot_user_dot_v1_dot_user__service__pb2.LogoutResponse.FromString,
                 _registered_method=True)
+        self.ChangePassword = channel.unary_unary(
+                '/rookery.user.v1.AuthService/ChangePassword',
+                request_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.ChangePasswordRequest.SerializeToString,
+                response_deserializer=rookery_dot_user_dot_v1_dot_user__service__pb2.ChangePasswordResponse.FromString,
+                _registered_method=True)
         self.GetJwks = channel.unary_unary(
                 '/rookery.user.v1.AuthService/GetJwks',
                 request_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.GetJwksRequest.SerializeToString,
@@ -64,8 +69,8 @@ class AuthServiceStub:
 
 
 class AuthServiceServicer:
-    """AuthService lets people in and out. Its RPCs, Logout apart, are the only
-    ones that the edge lets through without a token.
+    """AuthService lets people in and out. Its RPCs, Logout and ChangePassword
+    apart, are the only ones that the edge lets through without a token.
     """
 
     def Register(self, request, context):
@@ -80,7 +85,9 @@ class AuthServiceServicer:
     def Login(self, request, context):
         """Login trades a name and a password for tokens. Callers: outside clients.
         Access: one row by username or e-mail. Unknown name and wrong password
-        are the same UNAUTHENTICATED, in the same time.
+        are the same UNAUTHENTICATED, in the same time. An account that was
+        deactivated in the last 30 days is active again. Errors: ACCOUNT_SUSPENDED
+        (PERMISSION_DENIED), for the right password only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -98,6 +105,16 @@ class AuthServiceServicer:
     def Logout(self, request, context):
         """Logout ends the session of a refresh token, or all of the viewer's.
         Callers: outside clients. Access: session rows of one person.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangePassword(self, request, context):
+        """ChangePassword gives the viewer another password, ends all of their
+        sessions and begins a new one. Callers: outside clients. Access: one row,
+        session rows of one person. A wrong password is the UNAUTHENTICATED of
+        Login.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -134,6 +151,11 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     request_deserializer=rookery_dot_user_dot_v1_dot_user__service__pb2.LogoutRequest.FromString,
                     response_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.LogoutResponse.SerializeToString,
             ),
+            'ChangePassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangePassword,
+                    request_deserializer=rookery_dot_user_dot_v1_dot_user__service__pb2.ChangePasswordRequest.FromString,
+                    response_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.ChangePasswordResponse.SerializeToString,
+            ),
             'GetJwks': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJwks,
                     request_deserializer=rookery_dot_user_dot_v1_dot_user__service__pb2.GetJwksRequest.FromString,
@@ -148,8 +170,8 @@ def add_AuthServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuthService:
-    """AuthService lets people in and out. Its RPCs, Logout apart, are the only
-    ones that the edge lets through without a token.
+    """AuthService lets people in and out. Its RPCs, Logout and ChangePassword
+    apart, are the only ones that the edge lets through without a token.
     """
 
     @staticmethod
@@ -261,6 +283,33 @@ class AuthService:
             _registered_method=True)
 
     @staticmethod
+    def ChangePassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.user.v1.AuthService/ChangePassword',
+            rookery_dot_user_dot_v1_dot_user__service__pb2.ChangePasswordRequest.SerializeToString,
+            rookery_dot_user_dot_v1_dot_user__service__pb2.ChangePasswordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetJwks(request,
             target,
             options=(),
@@ -308,6 +357,11 @@ class UserServiceStub:
                 request_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.UpdateMeRequest.SerializeToString,
                 response_deserializer=rookery_dot_user_dot_v1_dot_user__service__pb2.UpdateMeResponse.FromString,
                 _registered_method=True)
+        self.Deactivate = channel.unary_unary(
+                '/rookery.user.v1.UserService/Deactivate',
+                request_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.DeactivateRequest.SerializeToString,
+                response_deserializer=rookery_dot_user_dot_v1_dot_user__service__pb2.DeactivateResponse.FromString,
+                _registered_method=True)
         self.GetUser = channel.unary_unary(
                 '/rookery.user.v1.UserService/GetUser',
                 request_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.GetUserRequest.SerializeToString,
@@ -344,6 +398,16 @@ class UserServiceServicer:
     def UpdateMe(self, request, context):
         """UpdateMe changes the members of the viewer's profile that are given.
         Callers: outside clients. Access: one row, one transaction.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Deactivate(self, request, context):
+        """Deactivate takes the viewer's account away: it is there for nobody, its
+        sessions end, and after 30 days it is erased unless the person logs in.
+        Callers: outside clients. Access: one row, session rows of one person.
+        A wrong password is the UNAUTHENTICATED of Login.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -393,6 +457,11 @@ def add_UserServiceServicer_to_server(servicer, server):
                     servicer.UpdateMe,
                     request_deserializer=rookery_dot_user_dot_v1_dot_user__service__pb2.UpdateMeRequest.FromString,
                     response_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.UpdateMeResponse.SerializeToString,
+            ),
+            'Deactivate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Deactivate,
+                    request_deserializer=rookery_dot_user_dot_v1_dot_user__service__pb2.DeactivateRequest.FromString,
+                    response_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.DeactivateResponse.SerializeToString,
             ),
             'GetUser': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUser,
@@ -470,6 +539,33 @@ class UserService:
             '/rookery.user.v1.UserService/UpdateMe',
             rookery_dot_user_dot_v1_dot_user__service__pb2.UpdateMeRequest.SerializeToString,
             rookery_dot_user_dot_v1_dot_user__service__pb2.UpdateMeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Deactivate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.user.v1.UserService/Deactivate',
+            rookery_dot_user_dot_v1_dot_user__service__pb2.DeactivateRequest.SerializeToString,
+            rookery_dot_user_dot_v1_dot_user__service__pb2.DeactivateResponse.FromString,
             options,
             channel_credentials,
             insecure,

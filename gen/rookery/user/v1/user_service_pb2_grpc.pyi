@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AuthServiceStub:
-    """AuthService lets people in and out. Its RPCs, Logout apart, are the only
-    ones that the edge lets through without a token.
+    """AuthService lets people in and out. Its RPCs, Logout and ChangePassword
+    apart, are the only ones that the edge lets through without a token.
     """
 
     @_typing.overload
@@ -43,7 +43,9 @@ class AuthServiceStub:
     Login: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]
     """Login trades a name and a password for tokens. Callers: outside clients.
     Access: one row by username or e-mail. Unknown name and wrong password
-    are the same UNAUTHENTICATED, in the same time.
+    are the same UNAUTHENTICATED, in the same time. An account that was
+    deactivated in the last 30 days is active again. Errors: ACCOUNT_SUSPENDED
+    (PERMISSION_DENIED), for the right password only.
     """
     Refresh: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RefreshRequest, _user_service_pb2.RefreshResponse]
     """Refresh trades a refresh token for new tokens; the old one is spent. One
@@ -54,6 +56,12 @@ class AuthServiceStub:
     """Logout ends the session of a refresh token, or all of the viewer's.
     Callers: outside clients. Access: session rows of one person.
     """
+    ChangePassword: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ChangePasswordRequest, _user_service_pb2.ChangePasswordResponse]
+    """ChangePassword gives the viewer another password, ends all of their
+    sessions and begins a new one. Callers: outside clients. Access: one row,
+    session rows of one person. A wrong password is the UNAUTHENTICATED of
+    Login.
+    """
     GetJwks: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.GetJwksRequest, _user_service_pb2.GetJwksResponse]
     """GetJwks gives the public keys that verify access tokens (RFC 7517).
     Callers: the edge, every few minutes; anyone. Access: memory.
@@ -61,8 +69,8 @@ class AuthServiceStub:
 
 @_typing.type_check_only
 class AuthServiceAsyncStub(AuthServiceStub):
-    """AuthService lets people in and out. Its RPCs, Logout apart, are the only
-    ones that the edge lets through without a token.
+    """AuthService lets people in and out. Its RPCs, Logout and ChangePassword
+    apart, are the only ones that the edge lets through without a token.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -74,7 +82,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Login: _aio.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
     """Login trades a name and a password for tokens. Callers: outside clients.
     Access: one row by username or e-mail. Unknown name and wrong password
-    are the same UNAUTHENTICATED, in the same time.
+    are the same UNAUTHENTICATED, in the same time. An account that was
+    deactivated in the last 30 days is active again. Errors: ACCOUNT_SUSPENDED
+    (PERMISSION_DENIED), for the right password only.
     """
     Refresh: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RefreshRequest, _user_service_pb2.RefreshResponse]  # type: ignore[assignment]
     """Refresh trades a refresh token for new tokens; the old one is spent. One
@@ -85,14 +95,20 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Logout ends the session of a refresh token, or all of the viewer's.
     Callers: outside clients. Access: session rows of one person.
     """
+    ChangePassword: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ChangePasswordRequest, _user_service_pb2.ChangePasswordResponse]  # type: ignore[assignment]
+    """ChangePassword gives the viewer another password, ends all of their
+    sessions and begins a new one. Callers: outside clients. Access: one row,
+    session rows of one person. A wrong password is the UNAUTHENTICATED of
+    Login.
+    """
     GetJwks: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetJwksRequest, _user_service_pb2.GetJwksResponse]  # type: ignore[assignment]
     """GetJwks gives the public keys that verify access tokens (RFC 7517).
     Callers: the edge, every few minutes; anyone. Access: memory.
     """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
-    """AuthService lets people in and out. Its RPCs, Logout apart, are the only
-    ones that the edge lets through without a token.
+    """AuthService lets people in and out. Its RPCs, Logout and ChangePassword
+    apart, are the only ones that the edge lets through without a token.
     """
 
     @_abc_1.abstractmethod
@@ -114,7 +130,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
         """Login trades a name and a password for tokens. Callers: outside clients.
         Access: one row by username or e-mail. Unknown name and wrong password
-        are the same UNAUTHENTICATED, in the same time.
+        are the same UNAUTHENTICATED, in the same time. An account that was
+        deactivated in the last 30 days is active again. Errors: ACCOUNT_SUSPENDED
+        (PERMISSION_DENIED), for the right password only.
         """
 
     @_abc_1.abstractmethod
@@ -136,6 +154,18 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_user_service_pb2.LogoutResponse, _abc.Awaitable[_user_service_pb2.LogoutResponse]]:
         """Logout ends the session of a refresh token, or all of the viewer's.
         Callers: outside clients. Access: session rows of one person.
+        """
+
+    @_abc_1.abstractmethod
+    def ChangePassword(
+        self,
+        request: _user_service_pb2.ChangePasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.ChangePasswordResponse, _abc.Awaitable[_user_service_pb2.ChangePasswordResponse]]:
+        """ChangePassword gives the viewer another password, ends all of their
+        sessions and begins a new one. Callers: outside clients. Access: one row,
+        session rows of one person. A wrong password is the UNAUTHENTICATED of
+        Login.
         """
 
     @_abc_1.abstractmethod
@@ -162,6 +192,12 @@ class UserServiceStub:
     UpdateMe: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.UpdateMeRequest, _user_service_pb2.UpdateMeResponse]
     """UpdateMe changes the members of the viewer's profile that are given.
     Callers: outside clients. Access: one row, one transaction.
+    """
+    Deactivate: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.DeactivateRequest, _user_service_pb2.DeactivateResponse]
+    """Deactivate takes the viewer's account away: it is there for nobody, its
+    sessions end, and after 30 days it is erased unless the person logs in.
+    Callers: outside clients. Access: one row, session rows of one person.
+    A wrong password is the UNAUTHENTICATED of Login.
     """
     GetUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_service_pb2.GetUserResponse]
     """GetUser reads one person by id. Callers: outside clients. Access: the
@@ -190,6 +226,12 @@ class UserServiceAsyncStub(UserServiceStub):
     UpdateMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.UpdateMeRequest, _user_service_pb2.UpdateMeResponse]  # type: ignore[assignment]
     """UpdateMe changes the members of the viewer's profile that are given.
     Callers: outside clients. Access: one row, one transaction.
+    """
+    Deactivate: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DeactivateRequest, _user_service_pb2.DeactivateResponse]  # type: ignore[assignment]
+    """Deactivate takes the viewer's account away: it is there for nobody, its
+    sessions end, and after 30 days it is erased unless the person logs in.
+    Callers: outside clients. Access: one row, session rows of one person.
+    A wrong password is the UNAUTHENTICATED of Login.
     """
     GetUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_service_pb2.GetUserResponse]  # type: ignore[assignment]
     """GetUser reads one person by id. Callers: outside clients. Access: the
@@ -227,6 +269,18 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_user_service_pb2.UpdateMeResponse, _abc.Awaitable[_user_service_pb2.UpdateMeResponse]]:
         """UpdateMe changes the members of the viewer's profile that are given.
         Callers: outside clients. Access: one row, one transaction.
+        """
+
+    @_abc_1.abstractmethod
+    def Deactivate(
+        self,
+        request: _user_service_pb2.DeactivateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.DeactivateResponse, _abc.Awaitable[_user_service_pb2.DeactivateResponse]]:
+        """Deactivate takes the viewer's account away: it is there for nobody, its
+        sessions end, and after 30 days it is erased unless the person logs in.
+        Callers: outside clients. Access: one row, session rows of one person.
+        A wrong password is the UNAUTHENTICATED of Login.
         """
 
     @_abc_1.abstractmethod
