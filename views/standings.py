@@ -7,6 +7,7 @@ when they do not answer either, nothing is shown: the error goes to the caller.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from itertools import compress
 from typing import Protocol
 
 from mesh.cache.sets import OVERFLOW, PRESENT, GuardedSets
@@ -75,7 +76,7 @@ class Standings:
 
     def commands(self, viewer_id: int, people: Sequence[int], related: Sequence[int] = ()) -> list[Command]:
         """What to send to the cache store, for callers that make a trip of their own: four commands."""
-        members: Command = (PRESENT, OVERFLOW, *people, *related)
+        members: Command = (PRESENT, OVERFLOW, *[b"%d" % i for i in people], *[b"%d" % i for i in related])
         return [
             ("SMISMEMBER", GuardedSets.key("following", viewer_id), *members),
             ("SMISMEMBER", GuardedSets.key("blocked", viewer_id), *members),
@@ -98,7 +99,7 @@ class Standings:
             records = list(found[: len(people)])
             loaded = all(of_set[0] for of_set in flags)
             if loaded and not any(of_set[1] for of_set in flags):
-                sets = [{i for i, member in zip(wanted, of_set[2:], strict=True) if member} for of_set in flags]
+                sets = [set(compress(wanted, of_set[2:])) for of_set in flags]
         if sets is None:
             sets = await self._from_owner(viewer_id, list(dict.fromkeys(wanted)), loaded)
         records = await self._users.complete(people, records)

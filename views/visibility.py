@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import product
 
 from views.entry import Entry
 from views.record import is_protected, is_there
@@ -106,6 +107,23 @@ def verdict(surface: Surface, standing: Standing, state: State, *, embedded: boo
     return Verdict.TOMBSTONE if embedded else Verdict.HIDDEN
 
 
+# What `verdict` says of every combination, by whether the surface is a feed: pages ask it for each of their authors.
+_SHOWS = {
+    surface.feed: {
+        (*standing, state)
+        for standing in product((False, True), repeat=4)
+        for state in State
+        if verdict(surface, Standing(*standing), state) is Verdict.SHOWN
+    }
+    for surface in (Surface.HOME, Surface.TWEET)
+}
+
+
+def among(entry: Entry, seen: Collection[int]) -> bool:
+    """Whether a tweet is by somebody who is seen; of a retweet, whether the original is too."""
+    return entry.author_id in seen and (not entry.retweeted_id or entry.retweeted_author_id in seen)
+
+
 def may_repeat(standing: Standing, state: State) -> bool:
     """Whether a tweet that shows may be retweeted and quoted: a protected person's only by themself."""
     return standing.oneself or state is State.PUBLIC
@@ -125,7 +143,7 @@ class Facts:
     """Those whom the viewer mutes."""
     people: Mapping[int, bytes | None]
     """Their records (views/record.py)."""
-    _known: dict[tuple[int, bool], bool] = field(default_factory=dict)
+    _seen: dict[bool, frozenset[int]] = field(default_factory=dict)
 
     def standing(self, user_id: int) -> Standing:
         """To one of them."""
@@ -143,20 +161,31 @@ class Facts:
             return State.GONE
         return State.PROTECTED if is_protected(record) else State.PUBLIC
 
+    def seen(self, surface: Surface) -> frozenset[int]:
+        """Those of them whose tweets show."""
+        feed = surface.feed
+        seen = self._seen.get(feed)
+        if seen is None:
+            shows, viewer, followed, blocked, muted = (
+                _SHOWS[feed],
+                self.viewer_id,
+                self.followed,
+                self.blocked,
+                self.muted,
+            )
+            seen = frozenset(
+                i for i in self.people if (i == viewer, i in followed, i in blocked, i in muted, self.state(i)) in shows
+            )
+            self._seen[feed] = seen
+        return seen
+
     def sees(self, user_id: int, surface: Surface) -> bool:
         """Whether tweets of one of them show."""
-        key = (user_id, surface.feed)
-        known = self._known.get(key)
-        if known is None:
-            known = verdict(surface, self.standing(user_id), self.state(user_id)) is Verdict.SHOWN
-            self._known[key] = known
-        return known
+        return user_id in self.seen(surface)
 
     def shows(self, entry: Entry, surface: Surface) -> bool:
         """Whether a tweet shows; of a retweet, whether the original does too."""
-        return self.sees(entry.author_id, surface) and (
-            not entry.retweeted_id or self.sees(entry.retweeted_author_id, surface)
-        )
+        return among(entry, self.seen(surface))
 
     def meets(self, user_id: int, *, blocked: bool = False) -> bool:
         """Whether a person shows in lists of people: they are there, and neither blocks the other.

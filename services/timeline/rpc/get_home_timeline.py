@@ -21,7 +21,7 @@ from views.plan import tweets_plan
 from views.present import present_tweets
 from views.record import is_there
 from views.shown import Views
-from views.visibility import Facts, Surface, writers
+from views.visibility import Facts, Surface, among, writers
 from views.window import Window, window_of
 
 _DEFAULT_PAGE = 100  # as the X API has it
@@ -114,13 +114,14 @@ class GetHomeTimeline:
         """The entries that show, with their records."""
         records, facts = await self._hydrate(page.viewer, entries)
         page.people.update(facts.people)
+        seen = facts.seen(Surface.HOME)
         return [
             (entry, record)
             for entry, record in zip(entries, records, strict=True)
             if record is not None
             and is_there(record)
             and belongs(entry, page.viewer, facts.followed, page.window.exclude)
-            and facts.shows(entry, Surface.HOME)
+            and among(entry, seen)
         ]
 
     async def _hydrate(self, viewer: int, entries: Sequence[Entry]) -> tuple[list[bytes | None], Facts]:
