@@ -1,4 +1,5 @@
-"""Waits until a mesh has carried through what it was told: no event in an outbox, none unhandled on the bus."""
+"""Waits until a mesh has carried through what it was told: no event in an outbox, none unhandled on the bus,
+no count that is not added up."""
 
 from __future__ import annotations
 
@@ -72,6 +73,8 @@ async def _look(databases: Mapping[str, Database], client: redis.Redis) -> _Look
         newest.append(newest_id)
         if waiting:
             left.append(f"{waiting} events in the outbox of {service}")
+        if service == "tweet" and (uncounted := await database.read(_uncounted)):
+            left.append(f"{uncounted} changes of counts that are not added up")
     streams = [key async for key in client.scan_iter(match="bus:{*:*}", count=1_000, _type="stream")]
     for stream in sorted(streams):
         last = await _last(client, stream)
@@ -84,6 +87,11 @@ async def _outbox(tx: Tx) -> tuple[int, int]:
     """How many events wait, and the id of the newest."""
     waiting = await tx.scalar("SELECT COUNT(*) FROM outbox WHERE published_ms IS NULL")
     return int(waiting), int(await tx.scalar("SELECT COALESCE(MAX(id), 0) FROM outbox"))
+
+
+async def _uncounted(tx: Tx) -> int:
+    """How many changes of tweets' counts wait."""
+    return int(await tx.scalar("SELECT COUNT(*) FROM count_changes"))
 
 
 async def _last(client: redis.Redis, stream: bytes) -> tuple[int, int]:

@@ -20,7 +20,9 @@ from mesh.paging import Cursors
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
 from services.tweet.consumers import subscriptions
+from services.tweet.counts import Counting
 from services.tweet.domain import Mark
+from services.tweet.reconciler import Reconciler
 from services.tweet.rpc.batch_get_tweets import BatchGetTweets
 from services.tweet.rpc.create_tweet import CreateTweet
 from services.tweet.rpc.delete_tweet import DeleteTweet
@@ -41,6 +43,7 @@ from services.tweet.rpc.marks import (
 from services.tweet.rpc.retweets import ListRetweetedBy, Retweet, Unretweet
 from services.tweet.settings import TweetSettings
 from services.tweet.sight import Sight
+from services.tweet.store.checks import SqlCountCheck
 from services.tweet.store.sql import SqlTweetStore
 from services.tweet.tweets import Tweets
 from views.hydrate import Hydrator
@@ -67,9 +70,11 @@ async def build(env: Environment) -> Service:
     views = Views(Hydrator(records, tweets.load), users, remote_standings(cache, users, graph))
     sight = Sight(store, views.standings)
     ids = LeasedIds(SqlLeases(db))
+    counting = Counting(store.counts, tweets)
+    reconciler = Reconciler(SqlCountCheck(db, outbox, store.counts), counting.recent)
     pages = Pages(views, Cursors(settings.cursor_key))
-    likes = Marks(Mark.LIKE, store, ids, tweets, sight, pages)
-    bookmarks = Marks(Mark.BOOKMARK, store, ids, tweets, sight, pages)
+    likes = Marks(Mark.LIKE, store, ids, sight, pages)
+    bookmarks = Marks(Mark.BOOKMARK, store, ids, sight, pages)
     consumers = subscriptions(bus, store, tweets)
     public = rpcs(
         tweet_service_pb2.DESCRIPTOR.services_by_name["TweetService"],
@@ -108,7 +113,7 @@ async def build(env: Environment) -> Service:
     return Service(
         name="tweet",
         rpcs=[*public, *engagement, *mesh],
-        background={"ids": ids.renew_forever},
+        background={"ids": ids.renew_forever, "counting": counting.run, "reconciler": reconciler.run},
         start=[outbox.start, *(consumer.start for consumer in consumers)],
         stop=[
             *(consumer.stop for consumer in consumers),

@@ -9,13 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.protobuf.message import Message
-from rookery.events.v1.tweet_events_pb2 import (
-    TweetBookmarksChanged,
-    TweetCreated,
-    TweetDeleted,
-    TweetLiked,
-    TweetUnliked,
-)
+from rookery.events.v1.tweet_events_pb2 import TweetCountsChanged, TweetCreated, TweetDeleted
 
 from mesh.bus.base import Bus, Subscription
 from mesh.bus.dispatch import On, dispatch, dispatch_batch
@@ -23,27 +17,21 @@ from services.tweet.store.base import By, TweetStore
 from services.tweet.tweets import Tweets
 
 _PAGE = 100
-_CHANGES = (TweetCreated, TweetDeleted, TweetLiked, TweetUnliked, TweetBookmarksChanged)
+_CHANGES = (TweetCreated, TweetDeleted, TweetCountsChanged)
 
 
 def subscriptions(bus: Bus, store: TweetStore, tweets: Tweets) -> list[Subscription]:
     """Everything that `tweet` reads from the bus."""
 
     async def rewrite(events: Sequence[Message]) -> None:
-        ids: set[int] = set()
-        for event in events:
-            if isinstance(event, _CHANGES):
-                ids.add(event.tweet_id)
-            if isinstance(event, TweetCreated | TweetDeleted):
-                ids.update(event.referenced_tweet_ids)
-        await tweets.rewrite(sorted(ids))
+        await tweets.rewrite(sorted({event.tweet_id for event in events if isinstance(event, _CHANGES)}))
 
     async def delete_retweets(event: TweetDeleted) -> None:
         while page := await store.page(By.RETWEETED, event.tweet_id, before=0, after=0, ascending=False, limit=_PAGE):
             for entry in page:
-                written = await store.delete(entry.tweet_id, entry.author_id)
-                if written:
-                    await tweets.publish([written.tweet])
+                left = await store.delete(entry.tweet_id, entry.author_id)
+                if left:
+                    await tweets.publish([left])
 
     return [
         bus.subscribe_batch("tweet-records", ["tweets", "engagement"], dispatch_batch(_CHANGES, rewrite)),

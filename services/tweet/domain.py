@@ -34,6 +34,17 @@ class Mark(StrEnum):
     BOOKMARK = "bookmark"
 
 
+class Metric(StrEnum):
+    """What is counted of a tweet; each is the name of the count's column."""
+
+    RETWEETS = "retweet_count"
+    REPLIES = "reply_count"
+    LIKES = "like_count"
+    QUOTES = "quote_count"
+    BOOKMARKS = "bookmark_count"
+    IMPRESSIONS = "impression_count"
+
+
 @dataclass(frozen=True, slots=True)
 class StoredTweet:
     """One row of `tweets`."""
@@ -74,6 +85,8 @@ class StoredTweet:
     """Quotes."""
     bookmark_count: int = 0
     """Bookmarks."""
+    impression_count: int = 0
+    """How often it was shown, about."""
     deleted: bool = False
     """Whether it is gone."""
     version: int = 1
@@ -175,7 +188,7 @@ def resource(tweet: StoredTweet) -> Tweet:
             like_count=tweet.like_count,
             quote_count=tweet.quote_count,
             bookmark_count=tweet.bookmark_count,
-            impression_count=0,
+            impression_count=tweet.impression_count,
         ),
     )
     if tweet.entities:

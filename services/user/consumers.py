@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from google.protobuf.message import Message
 from rookery.events.v1.graph_events_pb2 import UserFollowed, UserUnfollowed
-from rookery.events.v1.tweet_events_pb2 import TweetCreated, TweetDeleted, TweetLiked, TweetUnliked
+from rookery.events.v1.tweet_events_pb2 import AuthorCountsMended, TweetCreated, TweetDeleted, TweetLiked, TweetUnliked
 from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered, UserStateChanged
 
 from mesh.bus.base import Bus, Subscription
@@ -18,8 +18,8 @@ from services.user.domain import CountChange
 from services.user.people import People
 from services.user.store.base import UserStore
 
-_COUNTED = (UserFollowed, UserUnfollowed, TweetCreated, TweetDeleted, TweetLiked, TweetUnliked)
 _CHANGED = (UserRegistered, UserProfileChanged, UserStateChanged)
+_COUNTED = (UserFollowed, UserUnfollowed, TweetCreated, TweetDeleted, TweetLiked, TweetUnliked, AuthorCountsMended)
 
 
 def count_changes(events: Sequence[Message]) -> list[CountChange]:
@@ -42,6 +42,9 @@ def _changes(event: Message) -> Iterator[CountChange]:
         yield CountChange(event.author_id, "tweets", event.author_tweet_count, event.author_version)
     elif isinstance(event, TweetLiked | TweetUnliked):
         yield CountChange(event.user_id, "likes", event.like_count, event.like_version)
+    elif isinstance(event, AuthorCountsMended):
+        yield CountChange(event.author_id, "tweets", event.tweet_count, event.version)
+        yield CountChange(event.author_id, "likes", event.like_count, event.version)
 
 
 def subscriptions(bus: Bus, store: UserStore, people: People) -> list[Subscription]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
 import tweepy
 
+from cli.stores import Stores
+from mesh.db.sql import Tx
 from tests.e2e.harness import Account, assert_problem, eventually, register, register_many
 from tests.e2e.tweepy_clients import Maker
 
@@ -21,6 +24,15 @@ async def metrics(reader: Account, tweet_id: int) -> dict[str, int]:
     found = await reader.get(f"/2/tweets/{tweet_id}", tweet__fields="public_metrics")
     counts: dict[str, int] = found["data"]["public_metrics"]
     return counts
+
+
+async def counted(reader: Account, tweet_id: int, **wanted: int) -> None:
+    """Waits until a tweet shows these counts."""
+
+    async def look() -> None:
+        assert (await metrics(reader, tweet_id)).items() >= wanted.items()
+
+    await eventually(look)
 
 
 @pytest.mark.proves("GET /v1/tweets/{id}/conversation")
@@ -40,8 +52,8 @@ async def test_a_reply_belongs_to_its_conversation(tweepy_of: Maker, alice: Acco
     assert [(r.type, r.id) for r in found.data.referenced_tweets] == [("replied_to", root)]
     assert [tweet.id for tweet in found.includes["tweets"]] == [root]
     assert [user.id for user in found.includes["users"]] == [alice.id]
-    assert (await metrics(bob, root))["reply_count"] == 1
-    assert (await metrics(bob, answer))["reply_count"] == 1
+    await counted(bob, root, reply_count=1)
+    await counted(bob, answer, reply_count=1)
     for member in (root, answer, deeper):
         assert await bob.pages(f"/v1/tweets/{member}/conversation", max_results=2) == [deeper, answer, root]
     await alice.delete(root)
@@ -84,7 +96,7 @@ async def test_reply_settings_say_who_may_answer(
     body = {"text": "followed now", "reply": {"in_reply_to_tweet_id": str(root)}}
     expected = 201 if setting == "following" else 403
     assert (await carol.request("POST", "/2/tweets", json=body)).status_code == expected
-    assert (await metrics(bob, root))["reply_count"] == (3 if setting == "following" else 2)
+    await counted(bob, root, reply_count=(3 if setting == "following" else 2))
 
 
 async def test_what_is_gone_cannot_be_answered_or_quoted(alice: Account, bob: Account) -> None:
@@ -106,7 +118,7 @@ async def test_a_quote_stays_when_the_quoted_goes(tweepy_of: Maker, alice: Accou
     made = await tweepy_of(bob)("create_tweet", text="look", quote_tweet_id=quoted, user_auth=False)
     quote = int(made.data["id"])
     client = tweepy_of(alice)
-    assert (await metrics(bob, quoted))["quote_count"] == 1
+    await counted(bob, quoted, quote_count=1)
     assert [tweet.id for tweet in (await client("get_quote_tweets", quoted)).data] == [quote]
     shown = await client("get_tweet", quote, expansions="referenced_tweets.id")
     assert shown.includes["tweets"][0].text == "quotable"
@@ -132,7 +144,7 @@ async def test_retweeting(tweepy_of: Maker, edge: httpx.AsyncClient, alice: Acco
     assert first.data["retweeted"] is True
     retweet = int(first.data["rest_id"])
     assert (await client("retweet", original, user_auth=False)).data == first.data  # twice counts once
-    assert (await metrics(reader, original))["retweet_count"] == 1
+    await counted(reader, original, retweet_count=1)
     again = await tweepy_of(reader)("retweet", retweet, user_auth=False)  # of a retweet: of the original
     mine = int(again.data["rest_id"])
     await reader.home_is([mine, retweet])
@@ -168,7 +180,7 @@ async def test_liking(tweepy_of: Maker, alice: Account, bob: Account, settled: S
     client = tweepy_of(bob)
     for tweet in (*tweets, tweets[0]):
         assert (await client("like", tweet, user_auth=False)).data == {"liked": True}
-    assert (await metrics(alice, tweets[0]))["like_count"] == 1
+    await counted(alice, tweets[0], like_count=1)
     assert [user.id for user in (await client("get_liking_users", tweets[0])).data] == [bob.id]
     pages = await client.all("get_liked_tweets", bob.id, max_results=2)
     assert [[tweet.id for tweet in page.data] for page in pages] == [[tweets[2], tweets[1]], [tweets[0]]]
@@ -177,7 +189,7 @@ async def test_liking(tweepy_of: Maker, alice: Account, bob: Account, settled: S
     assert me["data"]["public_metrics"]["like_count"] == 3
     for _ in range(2):
         assert (await client("unlike", tweets[0], user_auth=False)).data == {"liked": False}
-    assert (await metrics(alice, tweets[0]))["like_count"] == 0
+    await counted(alice, tweets[0], like_count=0)
     assert (await client("get_liking_users", tweets[0])).data is None
 
 
@@ -189,23 +201,26 @@ async def test_bookmarks_are_private(tweepy_of: Maker, alice: Account, bob: Acco
     client = tweepy_of(bob)
     assert (await client("bookmark", tweet)).data == {"bookmarked": True}
     assert [kept.id for kept in (await client("get_bookmarks")).data] == [tweet]
-    assert (await metrics(alice, tweet))["bookmark_count"] == 1
+    await counted(alice, tweet, bookmark_count=1)
     assert_problem(await alice.request("GET", f"/2/users/{bob.id}/bookmarks"), 403)
     assert (await client("remove_bookmark", tweet)).data == {"bookmarked": False}
     assert (await client("get_bookmarks")).data is None
 
 
-async def test_nobody_acts_for_another(alice: Account, bob: Account) -> None:
+async def test_nobody_acts_for_another(alice: Account, bob: Account, settled: Settled) -> None:
     tweet = await alice.tweet("hands off")
     for what in ("likes", "retweets", "bookmarks"):
         answer = await bob.request("POST", f"/2/users/{alice.id}/{what}", json={"tweet_id": str(tweet)})
         assert_problem(answer, 403)
         assert_problem(await bob.request("DELETE", f"/2/users/{alice.id}/{what}/{tweet}"), 403)
+    await settled()
     counts = await metrics(bob, tweet)
     assert set(counts.values()) == {0}
 
 
-async def test_races_on_one_tweet_end_in_a_state_that_some_order_explains(alice: Account, bob: Account) -> None:
+async def test_races_on_one_tweet_end_in_a_state_that_some_order_explains(
+    alice: Account, bob: Account, settled: Settled
+) -> None:
     tweet = await alice.tweet("contested")
 
     async def act(number: int) -> None:
@@ -217,6 +232,7 @@ async def test_races_on_one_tweet_end_in_a_state_that_some_order_explains(alice:
         assert answer.status_code == 200, answer.text
 
     await asyncio.gather(*map(act, range(48)))
+    await settled()
     counts = await metrics(alice, tweet)
     likers = (await alice.get(f"/2/tweets/{tweet}/liking_users")).get("data", [])
     retweets = await alice.pages(f"/2/tweets/{tweet}/retweets")
@@ -230,3 +246,60 @@ async def test_tweepys_errors(tweepy_of: Maker, alice: Account, bob: Account) ->
         await client("like", 1, user_auth=False)
     with pytest.raises(tweepy.Forbidden):
         await client("create_tweet", text="to nobody", in_reply_to_tweet_id=1, user_auth=False)
+
+
+async def test_counts_follow_promptly(alice: Account, edge: httpx.AsyncClient) -> None:
+    """Half of all likes show in the tweet within half a second, sent one by one and read by somebody else."""
+    tweet = await alice.tweet("watch the number")
+    took = []
+    for number, liker in enumerate(await register_many(edge, 9), 1):
+        answer = await liker.request("POST", f"/2/users/{liker.id}/likes", json={"tweet_id": str(tweet)})
+        assert answer.json() == {"data": {"liked": True}}
+        began = time.monotonic()
+        await counted(alice, tweet, like_count=number)
+        took.append(time.monotonic() - began)
+    assert sorted(took)[len(took) // 2] < 0.5, took
+
+
+async def test_a_burst_of_likes_is_counted_exactly(
+    alice: Account, edge: httpx.AsyncClient, settled: Settled, stores: Stores
+) -> None:
+    """Forty people like and half of them think better of it: one tweet, few updates of its row, the right number."""
+    tweet = await alice.tweet("contested by many")
+    crowd = await register_many(edge, 40)
+
+    async def like(one: Account) -> None:
+        body = {"tweet_id": str(tweet)}
+        assert (await one.request("POST", f"/2/users/{one.id}/likes", json=body)).status_code == 200
+
+    await asyncio.gather(*map(like, crowd))
+    await asyncio.gather(*(one.request("DELETE", f"/2/users/{one.id}/likes/{tweet}") for one in crowd[::2]))
+    await settled()
+    assert (await metrics(alice, tweet))["like_count"] == 20
+    assert len(await alice.pages(f"/2/tweets/{tweet}/liking_users", max_results=7)) == 20
+
+    async def version(tx: Tx) -> int:
+        return int(await tx.scalar("SELECT version FROM tweets WHERE id = :id", {"id": tweet}))
+
+    assert await stores.databases["tweet"].read(version) < 40, "a row is not written for each like"
+
+
+async def test_a_wrong_count_is_mended_and_shown(alice: Account, settled: Settled, stores: Stores) -> None:
+    tweet = await alice.tweet("miscounted")
+    await settled()
+
+    async def corrupt(tx: Tx) -> None:
+        await tx.execute("UPDATE tweets SET like_count = 77 WHERE id = :id", {"id": tweet})
+        await tx.execute("UPDATE authors SET tweet_count = 78 WHERE author_id = :id", {"id": alice.id})
+
+    await stores.databases["tweet"].write(corrupt)
+
+    async def mended(tx: Tx) -> None:
+        assert await tx.scalar("SELECT like_count FROM tweets WHERE id = :id", {"id": tweet}) == 0
+        assert await tx.scalar("SELECT tweet_count FROM authors WHERE author_id = :id", {"id": alice.id}) == 1
+
+    await eventually(lambda: stores.databases["tweet"].read(mended), 60.0)
+    await settled()
+    await counted(alice, tweet, like_count=0)
+    me = await alice.get("/2/users/me", user__fields="public_metrics")
+    assert me["data"]["public_metrics"]["tweet_count"] == 1

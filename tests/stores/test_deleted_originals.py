@@ -17,7 +17,7 @@ async def test_a_retweet_of_what_was_deleted_meanwhile_is_not_made(tmp_path: Pat
     """The retweet was drafted from the original, which went, with all its retweets, before the draft was stored."""
     async with sqlite("tweet", tmp_path) as made:
         store = SqlTweetStore(made.db, made.outbox)
-        original = (await store.create(StoredTweet(id=10, author_id=1, text="a secret"), "")).tweet
+        original = await store.create(StoredTweet(id=10, author_id=1, text="a secret"), "")
         draft = retweet_of(original, tweet_id=11, author_id=2, username="one")
         await store.delete(10, 1)
         before = await made.events()
@@ -33,6 +33,7 @@ async def test_a_retweet_of_what_was_deleted_meanwhile_is_not_made(tmp_path: Pat
 async def test_a_retweet_of_what_is_there_is_made_and_counted(tmp_path: Path) -> None:
     async with sqlite("tweet", tmp_path) as made:
         store = SqlTweetStore(made.db, made.outbox)
-        original = (await store.create(StoredTweet(id=10, author_id=1, text="news"), "")).tweet
+        original = await store.create(StoredTweet(id=10, author_id=1, text="news"), "")
         written = await store.create(retweet_of(original, tweet_id=11, author_id=2, username="one"), "")
-        assert [(row.id, row.retweet_count) for row in written.referenced] == [(10, 1)]
+        assert written.retweeted_id == 10
+        assert [(row.id, row.retweet_count) for row in (await store.counts.apply(9)).tweets] == [(10, 1)]

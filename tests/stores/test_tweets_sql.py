@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from services.tweet.store.checks import SqlCountCheck
 from services.tweet.store.sql import SqlTweetStore
 
 from .sqlite_stores import sqlite
@@ -19,4 +20,10 @@ class TestSqlTweetStore(TweetStoreSuite):
     async def opened(self, folder: Path) -> AsyncIterator[TweetStores]:
         """See TweetStoreSuite."""
         async with sqlite("tweet", folder) as sql:
-            yield TweetStores(SqlTweetStore(sql.db, sql.outbox), sql.events, sql.db.close)
+            store = SqlTweetStore(sql.db, sql.outbox)
+            check = SqlCountCheck(sql.db, sql.outbox, store.counts)
+
+            async def corrupt(statement: str) -> None:
+                await sql.db.write(lambda tx: tx.execute(statement))
+
+            yield TweetStores(store, store.counts, check, corrupt, sql.events, sql.db.close)

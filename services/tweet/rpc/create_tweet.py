@@ -68,9 +68,8 @@ class CreateTweet:
                 possibly_sensitive=request.possibly_sensitive,
                 reply_settings=request.reply_settings or "everyone",
             )
-            written = await self._store.create(await self._pointed(draft, request), request.request_id)
-            await self._tweets.publish([written.tweet, *written.referenced])
-            tweet = written.tweet
+            tweet = await self._store.create(await self._pointed(draft, request), request.request_id)
+            await self._tweets.publish([tweet])
         current().response_metadata.append(("x-http-status", "201"))
         return CreateTweetResponse(data=Tweet(id=tweet.id, text=tweet.text, edit_history_tweet_ids=[tweet.id]))
 

@@ -20,10 +20,10 @@ class DeleteTweet:
     async def __call__(self, request: DeleteTweetRequest) -> DeleteTweetResponse:
         """Deleting again is no error. Raises PermissionDenied for another's tweet, NotFound for none."""
         viewer = require_viewer()
-        written = await self._store.delete(request.id, viewer)
-        if written is None or (written.tweet.deleted and written.tweet.author_id != viewer):
+        left = await self._store.delete(request.id, viewer)
+        if left is None or (left.deleted and left.author_id != viewer):
             raise NotFound(f"Could not find tweet with id: [{request.id}].")
-        if written.tweet.author_id != viewer:
+        if left.author_id != viewer:
             raise PermissionDenied("You may only delete your own tweets.")
-        await self._tweets.publish([written.tweet, *written.referenced])
+        await self._tweets.publish([left])
         return DeleteTweetResponse(data=DeleteTweetResponse.Data(deleted=True))

@@ -21,7 +21,6 @@ from mesh.interceptors.viewer import require_self
 from services.tweet.domain import Mark
 from services.tweet.sight import Sight
 from services.tweet.store.base import Marked, TweetStore
-from services.tweet.tweets import Tweets
 from views.pages import Paged, Pages
 from views.visibility import Surface
 
@@ -29,29 +28,22 @@ from views.visibility import Surface
 class Marks:
     """What likes and bookmarks share."""
 
-    def __init__(
-        self, mark: Mark, store: TweetStore, ids: LeasedIds, tweets: Tweets, sight: Sight, pages: Pages
-    ) -> None:
+    def __init__(self, mark: Mark, store: TweetStore, ids: LeasedIds, sight: Sight, pages: Pages) -> None:
         self._mark = mark
         self._store = store
         self._ids = ids
-        self._tweets = tweets
         self._sight = sight
         self._pages = pages
 
     async def set(self, user_id: int, tweet_id: int) -> None:
         """Marks a tweet; of a retweet, the original. Raises NotFound for a tweet that is not there."""
         original = await self._sight.original(user_id, tweet_id)
-        changed = await self._store.mark(self._mark, user_id, original.id, await self._ids.next())
-        if changed:
-            await self._tweets.publish([changed])
+        await self._store.mark(self._mark, user_id, original.id, await self._ids.next())
 
     async def clear(self, user_id: int, tweet_id: int) -> None:
         """Takes a mark back. What was not marked is no error."""
         for named in await self._store.by_ids([tweet_id]):
-            changed = await self._store.unmark(self._mark, user_id, named.retweeted_id or named.id)
-            if changed:
-                await self._tweets.publish([changed])
+            await self._store.unmark(self._mark, user_id, named.retweeted_id or named.id)
 
     async def tweets(self, request: Paged) -> bytes:
         """One page of what a person marked."""

@@ -45,9 +45,8 @@ class Retweet:
             draft = retweet_of(
                 original, tweet_id=await self._ids.next(), author_id=viewer, username=USER.parse(author).username
             )
-            written = await self._store.create(draft, "")
-            await self._tweets.publish([written.tweet, *written.referenced])
-            made = written.tweet
+            made = await self._store.create(draft, "")
+            await self._tweets.publish([made])
         return RetweetResponse(data=RetweetResponse.Data(retweeted=True, rest_id=made.id))
 
 
@@ -63,9 +62,9 @@ class Unretweet:
         viewer = require_self(request.id)
         for named in await self._store.by_ids([request.tweet_id]):
             made = await self._store.retweet(viewer, named.retweeted_id or named.id)
-            written = await self._store.delete(made.id, viewer) if made else None
-            if written:
-                await self._tweets.publish([written.tweet, *written.referenced])
+            deleted = await self._store.delete(made.id, viewer) if made else None
+            if deleted:
+                await self._tweets.publish([deleted])
         return UnretweetResponse(data=UnretweetResponse.Data(retweeted=False))
 
 

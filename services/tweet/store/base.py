@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -21,16 +22,6 @@ class By(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """What a change left behind: rows whose read-model records are to be written."""
-
-    tweet: StoredTweet
-    """The tweet in question."""
-    referenced: list[StoredTweet]
-    """Tweets whose counts changed with it."""
-
-
-@dataclass(frozen=True, slots=True)
 class Marked:
     """One like or bookmark, seen from one end."""
 
@@ -40,14 +31,39 @@ class Marked:
     """The person, or the tweet, at the other end."""
 
 
-class TweetStore(Protocol):
-    """Tweets. Changes put their events into the outbox in the same transaction. All raise Unavailable."""
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What one batch of changes came to."""
 
-    async def create(self, tweet: StoredTweet, request_id: str) -> Written:
-        """Adds a tweet and counts it at those it points at.
+    changes: int
+    """How many were added up."""
+    tweets: list[StoredTweet]
+    """Tweets with new counts, as they are now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """A count that was not that of its rows."""
+
+    id: int
+    """The tweet, or the author."""
+    count: str
+    """Which: a column's name."""
+    counted: int
+    """What it said, with the changes that wait."""
+    rows: int
+    """What it should say."""
+
+
+class TweetStore(Protocol):
+    """Tweets. Changes put their events into the outbox, and what they count into CountStore, in the same transaction.
+    All raise Unavailable."""
+
+    async def create(self, tweet: StoredTweet, request_id: str) -> StoredTweet:
+        """Adds a tweet, which those that it points at will count.
 
         Gives the one that this author's `request_id` (empty for none) made before, if it did; and for a retweet the
-        one that the author made of the same original before.
+        one that the author made of the same original before. Raises NotFound when what is to be repeated is deleted.
         """
         ...
 
@@ -59,7 +75,7 @@ class TweetStore(Protocol):
         """An author's retweet of an original, unless it is deleted."""
         ...
 
-    async def delete(self, tweet_id: int, author_id: int) -> Written | None:
+    async def delete(self, tweet_id: int, author_id: int) -> StoredTweet | None:
         """Deletes one of the author's own; gives what is left of it, also when it was deleted before.
 
         None when there is none of that id; a tweet of another author is given as it is.
@@ -83,12 +99,12 @@ class TweetStore(Protocol):
         """The newest tweets of many authors with ids between two bounds, exclusive, 0 for none; the newest first."""
         ...
 
-    async def mark(self, mark: Mark, user_id: int, tweet_id: int, mark_id: int) -> StoredTweet | None:
-        """Marks a tweet and counts it; None when it was marked before."""
+    async def mark(self, mark: Mark, user_id: int, tweet_id: int, mark_id: int) -> bool:
+        """Marks a tweet; whether it was not marked before. Raises NotFound for one that is not there."""
         ...
 
-    async def unmark(self, mark: Mark, user_id: int, tweet_id: int) -> StoredTweet | None:
-        """Takes a mark back; None when there was none."""
+    async def unmark(self, mark: Mark, user_id: int, tweet_id: int) -> bool:
+        """Takes a mark back; whether there was one."""
         ...
 
     async def marked_tweets(self, mark: Mark, user_id: int, *, before: int, after: int, limit: int) -> list[Marked]:
@@ -97,4 +113,47 @@ class TweetStore(Protocol):
 
     async def marking_users(self, mark: Mark, tweet_id: int, *, before: int, after: int, limit: int) -> list[Marked]:
         """People who marked a tweet, as `marked_tweets`."""
+        ...
+
+
+class CountStore(Protocol):
+    """Counts of tweets, behind the changes that wait to be added up. All raise Unavailable."""
+
+    changed: asyncio.Event
+    """Set when this process committed a change; whoever adds up clears it."""
+
+    async def waiting(self) -> bool:
+        """Whether changes wait, whoever made them."""
+        ...
+
+    async def apply(self, limit: int) -> Applied:
+        """Adds up to `limit` changes to the counts and forgets them, in one transaction: each counts exactly once."""
+        ...
+
+
+class CountCheck(Protocol):
+    """Compares counts with the rows that they count. All raise Unavailable."""
+
+    async def tweet_ids(self, after: int, limit: int) -> list[int]:
+        """Ids of tweets that are there, above `after`, ascending."""
+        ...
+
+    async def wrong_tweets(self, ids: Sequence[int]) -> list[Wrong]:
+        """Counts of these tweets that differ from their rows on one snapshot, changes that wait included."""
+        ...
+
+    async def mend_tweet(self, tweet_id: int) -> list[Wrong]:
+        """Compares once more, and has what differs added up like any change; gives it."""
+        ...
+
+    async def author_ids(self, after: int, limit: int) -> list[int]:
+        """Ids of people with counts, above `after`, ascending."""
+        ...
+
+    async def wrong_authors(self, ids: Sequence[int]) -> list[Wrong]:
+        """Counts of these people that differ from their rows on one snapshot."""
+        ...
+
+    async def mend_author(self, author_id: int) -> list[Wrong]:
+        """Compares once more, sets what differs, and leaves an event of it; gives what differed."""
         ...

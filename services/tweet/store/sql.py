@@ -14,24 +14,17 @@ from rookery.events.v1.tweet_events_pb2 import (
     TweetLiked,
     TweetUnliked,
 )
-from sqlalchemy import bindparam, text
 
 from mesh.db.sql import Database, Tx
 from mesh.errors import NotFound
 from mesh.outbox import Outbox
-from services.tweet.domain import Mark, StoredTweet
-from services.tweet.store.base import By, Marked, Written
+from services.tweet.domain import Mark, Metric, StoredTweet
+from services.tweet.store.base import By, Marked
+from services.tweet.store.counts import SqlCounts
+from services.tweet.store.rows import BY_IDS, COLUMNS, ENGAGEMENT_TOPIC, TWEETS_TOPIC, tweet_of
 from views.entry import Entry
 
-TWEETS_TOPIC = "tweets"
-ENGAGEMENT_TOPIC = "engagement"
-_COLUMNS = (
-    "id, author_id, text, entities, lang, possibly_sensitive, reply_settings, conversation_id, in_reply_to_tweet_id,"
-    " in_reply_to_user_id, quoted_id, retweeted_id, retweeted_author_id, retweet_count, reply_count, like_count,"
-    " quote_count, bookmark_count, deleted, version"
-)
 _ENTRY = "id, author_id, in_reply_to_user_id, retweeted_id, retweeted_author_id"
-_BY_IDS = text(f"SELECT {_COLUMNS} FROM tweets WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
 _MAX_ID = 2**63 - 1
 _SOME = 64
 """Authors whose tweets one statement merges."""
@@ -41,21 +34,13 @@ _ONE_AUTHOR = (
     " WHERE author_id = :author{0} AND id < :before AND id > :after AND NOT deleted"
     " ORDER BY id DESC LIMIT :limit) AS a{0}"
 )
-_COUNTED = {"retweeted": "retweet_count", "quoted": "quote_count", "replied_to": "reply_count"}
+_COUNTED = {"retweeted": Metric.RETWEETS, "quoted": Metric.QUOTES, "replied_to": Metric.REPLIES}
 _EXCLUDED = {"replies": "in_reply_to_tweet_id = 0", "retweets": "retweeted_id = 0"}
-_MARKS = {Mark.LIKE: ("likes", "like_count"), Mark.BOOKMARK: ("bookmarks", "bookmark_count")}
+_MARKS = {Mark.LIKE: ("likes", Metric.LIKES), Mark.BOOKMARK: ("bookmarks", Metric.BOOKMARKS)}
 
 
 def _recent(authors: int) -> str:
     return " UNION ALL ".join(_ONE_AUTHOR.format(i) for i in range(authors)) + " ORDER BY id DESC LIMIT :limit"
-
-
-def _tweet(row: Any) -> StoredTweet:
-    values = row._asdict()
-    values["entities"] = bytes(values["entities"] or b"")
-    values["possibly_sensitive"] = bool(values["possibly_sensitive"])
-    values["deleted"] = bool(values["deleted"])
-    return StoredTweet(**values)
 
 
 def _entry(row: Any) -> Entry:
@@ -68,11 +53,13 @@ class SqlTweetStore:
     def __init__(self, db: Database, outbox: Outbox) -> None:
         self._db = db
         self._outbox = outbox
+        self.counts = SqlCounts(db, outbox)
+        """Where this store's changes are counted."""
 
-    async def create(self, tweet: StoredTweet, request_id: str) -> Written:
+    async def create(self, tweet: StoredTweet, request_id: str) -> StoredTweet:
         """See TweetStore."""
 
-        async def unit(tx: Tx) -> Written:
+        async def unit(tx: Tx) -> StoredTweet:
             # Neither the same request nor the same retweet makes a second row: both have a unique index.
             done = await tx.execute(
                 "INSERT INTO tweets (id, author_id, text, entities, lang, possibly_sensitive, reply_settings,"
@@ -104,7 +91,7 @@ class SqlTweetStore:
                 made = made or await self._retweet(tx, tweet.author_id, tweet.retweeted_id)
                 if made is None:
                     raise LookupError("a tweet conflicts with a row that is not there")
-                return Written(made, [])
+                return made
             event = TweetCreated(
                 tweet_id=tweet.id,
                 author_id=tweet.author_id,
@@ -115,12 +102,12 @@ class SqlTweetStore:
             )
             event.author_tweet_count, event.author_version = await self._count_author(tx, tweet.author_id, "tweet", 1)
             await self._publish(tx, TWEETS_TOPIC, tweet.author_id, event)
-            [stored] = (await tx.execute(_BY_IDS, {"ids": [tweet.id]})).all()
-            referenced = await self._count_references(tx, tweet, 1)
+            await self._count_references(tx, tweet, 1)
             # A retweet repeats the text: made after its original went, it would outlive the deletion of the others.
-            if any(row.deleted and row.id == tweet.retweeted_id for row in referenced):
+            if tweet.retweeted_id and await self._is_deleted(tx, tweet.retweeted_id):
                 raise NotFound(f"Could not find tweet with tweet_id: [{tweet.retweeted_id}].")
-            return Written(_tweet(stored), referenced)
+            [stored] = (await tx.execute(BY_IDS, {"ids": [tweet.id]})).all()
+            return tweet_of(stored)
 
         return await self._db.write(unit)
 
@@ -143,37 +130,37 @@ class SqlTweetStore:
     async def _by_request(self, tx: Tx, author_id: int, request_id: str) -> StoredTweet | None:
         row = (
             await tx.execute(
-                f"SELECT {_COLUMNS} FROM tweets WHERE author_id = :author_id AND request_id = :request_id",
+                f"SELECT {COLUMNS} FROM tweets WHERE author_id = :author_id AND request_id = :request_id",
                 {"author_id": author_id, "request_id": request_id},
             )
         ).first()
-        return None if row is None else _tweet(row)
+        return None if row is None else tweet_of(row)
 
     async def _retweet(self, tx: Tx, author_id: int, original_id: int) -> StoredTweet | None:
         row = (
             await tx.execute(
-                f"SELECT {_COLUMNS} FROM tweets WHERE author_id = :author_id AND retweeted_id = :original_id"
+                f"SELECT {COLUMNS} FROM tweets WHERE author_id = :author_id AND retweeted_id = :original_id"
                 " AND retweeted_id <> 0 AND NOT deleted",
                 {"author_id": author_id, "original_id": original_id},
             )
         ).first()
-        return None if row is None else _tweet(row)
+        return None if row is None else tweet_of(row)
 
-    async def delete(self, tweet_id: int, author_id: int) -> Written | None:
+    async def delete(self, tweet_id: int, author_id: int) -> StoredTweet | None:
         """See TweetStore."""
 
-        async def unit(tx: Tx) -> Written | None:
+        async def unit(tx: Tx) -> StoredTweet | None:
             row = (
                 await tx.execute(
                     "UPDATE tweets SET deleted = TRUE, text = '', entities = NULL, version = version + 1"
-                    f" WHERE id = :id AND author_id = :author_id AND NOT deleted RETURNING {_COLUMNS}",
+                    f" WHERE id = :id AND author_id = :author_id AND NOT deleted RETURNING {COLUMNS}",
                     {"id": tweet_id, "author_id": author_id},
                 )
             ).first()
             if row is None:
-                row = (await tx.execute(f"SELECT {_COLUMNS} FROM tweets WHERE id = :id", {"id": tweet_id})).first()
-                return None if row is None else Written(_tweet(row), [])
-            tweet = _tweet(row)
+                row = (await tx.execute(f"SELECT {COLUMNS} FROM tweets WHERE id = :id", {"id": tweet_id})).first()
+                return None if row is None else tweet_of(row)
+            tweet = tweet_of(row)
             event = TweetDeleted(
                 tweet_id=tweet_id,
                 author_id=author_id,
@@ -184,7 +171,8 @@ class SqlTweetStore:
             )
             event.author_tweet_count, event.author_version = await self._count_author(tx, author_id, "tweet", -1)
             await self._publish(tx, TWEETS_TOPIC, author_id, event)
-            return Written(tweet, await self._count_references(tx, tweet, -1))
+            await self._count_references(tx, tweet, -1)
+            return tweet
 
         return await self._db.write(unit)
 
@@ -200,29 +188,21 @@ class SqlTweetStore:
         ).one()
         return row.value, row.version
 
-    async def _count_references(self, tx: Tx, tweet: StoredTweet, step: int) -> list[StoredTweet]:
-        changed: dict[int, StoredTweet] = {}
-        for relation, tweet_id in sorted(tweet.references, key=lambda pair: pair[1]):
-            row = await self._count(tx, tweet_id, _COUNTED[relation], step)
-            if row is not None:
-                changed[tweet_id] = row
-        return list(changed.values())
+    async def _count_references(self, tx: Tx, tweet: StoredTweet, step: int) -> None:
+        for relation, tweet_id in tweet.references:
+            await self.counts.add(tx, tweet_id, _COUNTED[relation], step)
 
-    async def _count(self, tx: Tx, tweet_id: int, column: str, step: int) -> StoredTweet | None:
-        row = (
-            await tx.execute(
-                f"UPDATE tweets SET {column} = {column} + :step, version = version + 1 WHERE id = :id"
-                f" RETURNING {_COLUMNS}",
-                {"id": tweet_id, "step": step},
-            )
-        ).first()
-        return None if row is None else _tweet(row)
+    @staticmethod
+    async def _is_deleted(tx: Tx, tweet_id: int) -> bool | None:
+        """None for one that never was."""
+        deleted = await tx.scalar("SELECT deleted FROM tweets WHERE id = :id", {"id": tweet_id})
+        return None if deleted is None else bool(deleted)
 
     async def by_ids(self, ids: Sequence[int]) -> list[StoredTweet]:
         """See TweetStore."""
 
         async def unit(tx: Tx) -> list[StoredTweet]:
-            return [_tweet(row) for row in (await tx.execute(_BY_IDS, {"ids": list(ids)})).all()]
+            return [tweet_of(row) for row in (await tx.execute(BY_IDS, {"ids": list(ids)})).all()]
 
         return await self._db.read(unit) if ids else []
 
@@ -259,36 +239,41 @@ class SqlTweetStore:
 
         return await self._db.read(unit)
 
-    async def mark(self, mark: Mark, user_id: int, tweet_id: int, mark_id: int) -> StoredTweet | None:
+    async def mark(self, mark: Mark, user_id: int, tweet_id: int, mark_id: int) -> bool:
         """See TweetStore."""
-        table, column = _MARKS[mark]
+        table, _ = _MARKS[mark]
 
-        async def unit(tx: Tx) -> StoredTweet | None:
+        async def unit(tx: Tx) -> bool:
+            # Looked at here, so that no mark is left behind by a deletion that comes in between.
+            if await self._is_deleted(tx, tweet_id) is not False:
+                raise NotFound(f"Could not find tweet with tweet_id: [{tweet_id}].")
             done = await tx.execute(
                 f"INSERT INTO {table} (user_id, tweet_id, mark_id) VALUES (:user_id, :tweet_id, :mark_id)"
                 " ON CONFLICT (user_id, tweet_id) DO NOTHING",
                 {"user_id": user_id, "tweet_id": tweet_id, "mark_id": mark_id},
             )
-            return None if done.rowcount == 0 else await self._count_mark(tx, mark, user_id, tweet_id, column, 1)
+            if done.rowcount:
+                await self._count_mark(tx, mark, user_id, tweet_id, 1)
+            return bool(done.rowcount)
 
         return await self._db.write(unit)
 
-    async def unmark(self, mark: Mark, user_id: int, tweet_id: int) -> StoredTweet | None:
+    async def unmark(self, mark: Mark, user_id: int, tweet_id: int) -> bool:
         """See TweetStore."""
-        table, column = _MARKS[mark]
+        table, _ = _MARKS[mark]
 
-        async def unit(tx: Tx) -> StoredTweet | None:
+        async def unit(tx: Tx) -> bool:
             done = await tx.execute(
                 f"DELETE FROM {table} WHERE user_id = :user_id AND tweet_id = :tweet_id",
                 {"user_id": user_id, "tweet_id": tweet_id},
             )
-            return None if done.rowcount == 0 else await self._count_mark(tx, mark, user_id, tweet_id, column, -1)
+            if done.rowcount:
+                await self._count_mark(tx, mark, user_id, tweet_id, -1)
+            return bool(done.rowcount)
 
         return await self._db.write(unit)
 
-    async def _count_mark(
-        self, tx: Tx, mark: Mark, user_id: int, tweet_id: int, column: str, step: int
-    ) -> StoredTweet | None:
+    async def _count_mark(self, tx: Tx, mark: Mark, user_id: int, tweet_id: int, step: int) -> None:
         if mark is Mark.LIKE:
             count, version = await self._count_author(tx, user_id, "like", step)
             kind = TweetLiked if step > 0 else TweetUnliked
@@ -296,7 +281,7 @@ class SqlTweetStore:
         else:
             event = TweetBookmarksChanged(tweet_id=tweet_id)
         await self._publish(tx, ENGAGEMENT_TOPIC, tweet_id, event)
-        return await self._count(tx, tweet_id, column, step)
+        await self.counts.add(tx, tweet_id, _MARKS[mark][1], step)
 
     async def marked_tweets(self, mark: Mark, user_id: int, *, before: int, after: int, limit: int) -> list[Marked]:
         """See TweetStore."""

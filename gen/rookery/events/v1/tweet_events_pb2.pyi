@@ -215,3 +215,87 @@ class TweetBookmarksChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TweetBookmarksChanged: _TypeAlias = TweetBookmarksChanged  # noqa: Y015
+
+@_typing.final
+class TweetCountsChanged(_message.Message):
+    """TweetCountsChanged: counts of a tweet are others now. Many changes make one
+    event. Topic `engagement`, key tweet_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TWEET_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    RETWEET_COUNT_FIELD_NUMBER: _builtins.int
+    REPLY_COUNT_FIELD_NUMBER: _builtins.int
+    LIKE_COUNT_FIELD_NUMBER: _builtins.int
+    QUOTE_COUNT_FIELD_NUMBER: _builtins.int
+    BOOKMARK_COUNT_FIELD_NUMBER: _builtins.int
+    tweet_id: _builtins.int
+    """What."""
+    version: _builtins.int
+    """Number of the tweet's last change."""
+    retweet_count: _builtins.int
+    """Retweets."""
+    reply_count: _builtins.int
+    """Replies."""
+    like_count: _builtins.int
+    """Likes."""
+    quote_count: _builtins.int
+    """Quotes."""
+    bookmark_count: _builtins.int
+    """Bookmarks."""
+    def __init__(
+        self,
+        *,
+        tweet_id: _builtins.int = ...,
+        version: _builtins.int = ...,
+        retweet_count: _builtins.int = ...,
+        reply_count: _builtins.int = ...,
+        like_count: _builtins.int = ...,
+        quote_count: _builtins.int = ...,
+        bookmark_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bookmark_count", b"bookmark_count", "like_count", b"like_count", "quote_count", b"quote_count", "reply_count", b"reply_count", "retweet_count", b"retweet_count", "tweet_id", b"tweet_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TweetCountsChanged: _TypeAlias = TweetCountsChanged  # noqa: Y015
+
+@_typing.final
+class AuthorCountsMended(_message.Message):
+    """AuthorCountsMended: a person's counts were not those of the rows, and are
+    now. Topic `tweets`, key author_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUTHOR_ID_FIELD_NUMBER: _builtins.int
+    TWEET_COUNT_FIELD_NUMBER: _builtins.int
+    LIKE_COUNT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    author_id: _builtins.int
+    """Who."""
+    tweet_count: _builtins.int
+    """How many tweets the person has."""
+    like_count: _builtins.int
+    """How much the person likes."""
+    version: _builtins.int
+    """Number of the last change of both."""
+    def __init__(
+        self,
+        *,
+        author_id: _builtins.int = ...,
+        tweet_count: _builtins.int = ...,
+        like_count: _builtins.int = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "like_count", b"like_count", "tweet_count", b"tweet_count", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AuthorCountsMended: _TypeAlias = AuthorCountsMended  # noqa: Y015
