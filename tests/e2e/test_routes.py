@@ -291,7 +291,7 @@ async def test_followers_come_in_pages_the_newest_first(edge: httpx.AsyncClient,
     assert back["data"] == first["data"]
 
 
-@pytest.mark.proves("POST /tweets", "GET /feed")
+@pytest.mark.proves("POST /tweets", "GET /feed", "GET /timeline")
 async def test_the_plain_operations(alice: Account, bob: Account) -> None:
     answer = await bob.request("POST", "/tweets", json={"user_id": str(bob.id), "content": "plain"})
     assert answer.status_code == 201
@@ -304,7 +304,7 @@ async def test_the_plain_operations(alice: Account, bob: Account) -> None:
     async def look() -> None:
         feed = await alice.get("/feed", user_id=alice.id, max_results=1)
         assert [one["text"] for one in feed["data"]] == ["plainer"]
-        rest = await alice.get("/feed", user_id=alice.id, pagination_token=feed["meta"]["next_token"])
+        rest = await alice.get("/timeline", user_id=alice.id, pagination_token=feed["meta"]["next_token"])
         assert [one["id"] for one in rest["data"]] == [tweet["id"]]
 
     await eventually(look)

@@ -61,7 +61,9 @@ class GetHomeTimelineRequest(_message.Message):
     end_time: _builtins.str
     """Only tweets before this time (RFC 3339)."""
     user_id: _builtins.int
-    """`id` under its plain name, for GET /feed."""
+    """`id` under its plain name, for GET /feed and
+    GET /timeline.
+    """
     @_builtins.property
     def tweet(self) -> _envelope_pb2.Fields:
         """Members of the tweets."""
