@@ -28,7 +28,10 @@ _PREFIX = "ROOKERY_"
 
 # Service -> variables that only it gets: (name, default). `{data}` is a folder.
 _OWN: dict[str, dict[str, str]] = {
-    "user": {"ROOKERY_USERS_URL": "sqlite+aiosqlite:///{data}/user.db"},
+    "user": {
+        "ROOKERY_USERS_URL": "sqlite+aiosqlite:///{data}/user.db",
+        "ROOKERY_OBJECTS_URL": "file://{data}/objects",
+    },
     "graph": {"ROOKERY_GRAPH_URL": "sqlite+aiosqlite:///{data}/graph.db"},
     "tweet": {"ROOKERY_TWEETS_URL": "sqlite+aiosqlite:///{data}/tweet.db"},
     "timeline": {},
@@ -140,6 +143,7 @@ class Embedded:
             for service, own in _OWN.items()
             if (folder := PROJECT / "services" / service / "schema" / "sql").is_dir()
             for name, default in own.items()
+            if name != "ROOKERY_OBJECTS_URL"  # it has no schema
         ]
 
     def processes(self, place: Place) -> Sequence[ProcessSpec]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prometheus_client import REGISTRY
-from rookery.graph.v1 import graph_mesh_pb2, graph_service_pb2
+from rookery.graph.v1 import graph_archive_mesh_pb2, graph_mesh_pb2, graph_service_pb2
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
 from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
 
@@ -29,6 +29,7 @@ from services.graph.rpc.get_standing import GetStanding
 from services.graph.rpc.list_active_followers import ListActiveFollowers
 from services.graph.rpc.list_people import ListFollowers, ListFollowing
 from services.graph.rpc.mark_active import MarkActive
+from services.graph.rpc.read_archive import ReadArchive
 from services.graph.rpc.settle_reach import SettleReach
 from services.graph.rpc.unfollow import Unfollow
 from services.graph.settings import GraphSettings
@@ -79,9 +80,14 @@ async def build(env: Environment) -> Service:
         },
         priority=Priority.CRITICAL,
     )
+    archive = rpcs(
+        graph_archive_mesh_pb2.DESCRIPTOR.services_by_name["GraphArchiveMeshService"],
+        {"ReadArchive": ReadArchive(store)},
+        priority=Priority.BACKGROUND,
+    )
     return Service(
         name="graph",
-        rpcs=[*public, *mesh],
+        rpcs=[*public, *mesh, *archive],
         background={"ids": ids.renew_forever},
         start=[outbox.start, *(consumer.start for consumer in consumers)],
         stop=[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY
 from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
-from rookery.tweet.v1 import tweet_mesh_pb2, tweet_service_pb2
+from rookery.tweet.v1 import tweet_archive_mesh_pb2, tweet_mesh_pb2, tweet_service_pb2
 from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
 
 from mesh.bus.redis_streams import RedisStreamsBus
@@ -40,6 +40,7 @@ from services.tweet.rpc.marks import (
     Unbookmark,
     Unlike,
 )
+from services.tweet.rpc.read_archive import ReadArchive
 from services.tweet.rpc.retweets import ListRetweetedBy, Retweet, Unretweet
 from services.tweet.settings import TweetSettings
 from services.tweet.sight import Sight
@@ -110,9 +111,14 @@ async def build(env: Environment) -> Service:
         {"BatchGetTweets": BatchGetTweets(tweets), "ListRecentTweets": ListRecentTweets(store)},
         priority=Priority.CRITICAL,
     )
+    archive = rpcs(
+        tweet_archive_mesh_pb2.DESCRIPTOR.services_by_name["TweetArchiveMeshService"],
+        {"ReadArchive": ReadArchive(store)},
+        priority=Priority.BACKGROUND,
+    )
     return Service(
         name="tweet",
-        rpcs=[*public, *engagement, *mesh],
+        rpcs=[*public, *engagement, *mesh, *archive],
         background={"ids": ids.renew_forever, "counting": counting.run, "reconciler": reconciler.run},
         start=[outbox.start, *(consumer.start for consumer in consumers)],
         stop=[

@@ -6,9 +6,11 @@ import asyncio
 import time
 
 from prometheus_client import REGISTRY
+from rookery.graph.v1.graph_archive_mesh_pb2_grpc import GraphArchiveMeshServiceStub
 from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
+from rookery.tweet.v1.tweet_archive_mesh_pb2_grpc import TweetArchiveMeshServiceStub
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
-from rookery.user.v1 import user_mesh_pb2, user_service_pb2
+from rookery.user.v1 import export_service_pb2, user_mesh_pb2, user_service_pb2
 
 from mesh.bus.redis_streams import RedisStreamsBus
 from mesh.cache.loading import LoadingCache
@@ -20,15 +22,18 @@ from mesh.db.sql import Database
 from mesh.errors import Unavailable
 from mesh.ids import LeasedIds
 from mesh.interceptors.base import Priority
+from mesh.objects import Objects
 from mesh.outbox import Outbox, OutboxOptions
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
 from services.user.consumers import subscriptions
+from services.user.exporter import Exporter, Sections
 from services.user.passwords import Passwords
 from services.user.people import People
 from services.user.rpc.batch_get_users import BatchGetUsers
 from services.user.rpc.change_password import ChangePassword
 from services.user.rpc.deactivate import Deactivate
+from services.user.rpc.exports import CreateExport, GetExport, GetExportArchive, ListExports
 from services.user.rpc.get_jwks import GetJwks
 from services.user.rpc.get_users import (
     GetMe,
@@ -47,6 +52,7 @@ from services.user.rpc.set_suspension import SetSuspension
 from services.user.rpc.update_me import UpdateMe
 from services.user.sessions import Sessions
 from services.user.settings import UserSettings
+from services.user.store.exports import SqlExportStore
 from services.user.store.sql import SqlKeyStore, SqlSessionStore, SqlUserStore
 from services.user.tokens import AccessTokens
 from views.hydrate import Hydrator
@@ -72,6 +78,13 @@ async def build(env: Environment) -> Service:
     metrics = ClientMetrics.create()
     tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)
     graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)
+    # Of their own, so that exports take nobody's place and their failures open nobody's breaker.
+    tweet_archive = Destination(
+        "tweet-archive", settings.tweet_target, TweetArchiveMeshServiceStub, metrics=metrics, limit=4
+    )
+    graph_archive = Destination(
+        "graph-archive", settings.graph_target, GraphArchiveMeshServiceStub, metrics=metrics, limit=4
+    )
     store = SqlUserStore(db, outbox)
     records = Records(cache, USER_PREFIX)
     people = People(store, records, LoadingCache(cache, "username:", ttl_s=_NAMES_TTL_S))
@@ -82,6 +95,9 @@ async def build(env: Environment) -> Service:
     tokens = AccessTokens(SqlKeyStore(db), ttl_s=settings.access_token_seconds)
     sessions = Sessions(SqlSessionStore(db), tokens, ttl_ms=settings.session_days * _DAY_MS)
     users = GetUsers(views)
+    objects = Objects.open(settings.objects_url)
+    export_store = SqlExportStore(db, outbox)
+    exporter = Exporter(export_store, objects, Sections(graph_archive, tweet_archive).readers)
     consumers = subscriptions(bus, store, people)
 
     async def housekeeping() -> None:
@@ -126,10 +142,19 @@ async def build(env: Environment) -> Service:
         },
         priority=Priority.CRITICAL,
     )
+    exports = rpcs(
+        export_service_pb2.DESCRIPTOR.services_by_name["ExportService"],
+        {
+            "CreateExport": CreateExport(export_store, ids, exporter),
+            "GetExport": GetExport(export_store),
+            "ListExports": ListExports(export_store),
+            "GetExportArchive": GetExportArchive(export_store, objects),
+        },
+    )
     return Service(
         name="user",
-        rpcs=[*auth, *public, *mesh],
-        background={"ids": ids.renew_forever, "housekeeping": housekeeping},
+        rpcs=[*auth, *public, *exports, *mesh],
+        background={"ids": ids.renew_forever, "housekeeping": housekeeping, "exports": exporter.run},
         start=[tokens.load, outbox.start, *(consumer.start for consumer in consumers)],
         stop=[
             *(consumer.stop for consumer in consumers),
@@ -137,6 +162,8 @@ async def build(env: Environment) -> Service:
             ids.release,
             tweet.close,
             graph.close,
+            tweet_archive.close,
+            graph_archive.close,
             bus.close,
             cache.close,
             db.close,

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mesh.settings import Environment
+from mesh.settings import Environment, SettingError
+
+
+def _objects_url(env: Environment) -> str:
+    url = env.text("OBJECTS_URL")
+    if not url.startswith("file:///"):
+        raise SettingError("ROOKERY_OBJECTS_URL must be like file:///folder")
+    return url
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +27,9 @@ class UserSettings:
     tweet_target: str
     """gRPC target of `tweet`, for pinned tweets."""
     graph_target: str
-    """gRPC target of `graph`, for who may see them."""
+    """gRPC target of `graph`, for who may see them, and for exports."""
+    objects_url: str
+    """Where archives are kept, `file:///folder`."""
     access_token_seconds: int
     """How long an access token is good."""
     session_days: int
@@ -37,6 +46,7 @@ class UserSettings:
             bus_url=env.text("BUS_URL"),
             tweet_target=env.text("TWEET_TARGET"),
             graph_target=env.text("GRAPH_TARGET"),
+            objects_url=_objects_url(env),
             access_token_seconds=env.number("ACCESS_TOKEN_SECONDS", 3600, least=1, most=86_400),
             session_days=env.number("SESSION_DAYS", 30, least=1, most=400),
             outbox_keep_seconds=env.number("OUTBOX_KEEP_SECONDS", 600, least=1, most=86_400),

@@ -110,6 +110,8 @@ def test_members_of_an_envelope_have_their_numbers_and_types_everywhere() -> Non
 def test_an_answer_with_resources_is_an_envelope_and_nothing_else(method: MethodDescriptor) -> None:
     """`present_tweets` and `present_users` may write any of the four, so each message has all that they may need."""
     answer = method.output_type
+    if answer.full_name == "google.api.HttpBody":
+        return  # bytes as they are
     data = answer.fields_by_name.get("data")
     if data is None:
         assert not set(answer.fields_by_name) & set(ENVELOPE), "an envelope without data"
@@ -118,8 +120,7 @@ def test_an_answer_with_resources_is_an_envelope_and_nothing_else(method: Method
     if "includes" in answer.fields_by_name or "errors" in answer.fields_by_name:
         assert data.message_type in (Tweet.DESCRIPTOR, User.DESCRIPTOR)
         assert {"includes", "errors"} <= set(answer.fields_by_name)
-    if data.is_repeated:
-        assert data.message_type in (Tweet.DESCRIPTOR, User.DESCRIPTOR)
+    if data.is_repeated and data.message_type in (Tweet.DESCRIPTOR, User.DESCRIPTOR):
         assert {"includes", "errors"} <= set(answer.fields_by_name)
     assert ("pagination_token" in method.input_type.fields_by_name) == ("meta" in answer.fields_by_name)
 
@@ -302,6 +303,7 @@ async def built(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Ser
     values = {f"ROOKERY_{other.upper()}_TARGET": f"unix://{folder}/{other}.sock" for other in SERVICES}
     values |= dict.fromkeys(("ROOKERY_CACHE_URL", "ROOKERY_BUS_URL"), "unix:///nowhere/s?db=0")
     values["ROOKERY_CURSOR_KEY"] = "0123456789abcdef"
+    values["ROOKERY_OBJECTS_URL"] = f"file://{folder}/objects"
     if schema.exists():
         url = f"sqlite+aiosqlite:///{folder}/{name}.db"
         await migrate(url, schema)

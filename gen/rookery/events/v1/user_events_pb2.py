@@ -24,19 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#rookery/events/v1/user_events.proto\x12\x11rookery.events.v1\"3\n\x0eUserRegistered\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x10\n\x08username\x18\x02 \x01(\t\"%\n\x12UserProfileChanged\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\"P\n\x10UserStateChanged\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.rookery.events.v1.UserState*t\n\tUserState\x12\x1a\n\x16USER_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11USER_STATE_ACTIVE\x10\x01\x12\x1a\n\x16USER_STATE_DEACTIVATED\x10\x02\x12\x18\n\x14USER_STATE_SUSPENDED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#rookery/events/v1/user_events.proto\x12\x11rookery.events.v1\"3\n\x0eUserRegistered\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x10\n\x08username\x18\x02 \x01(\t\"%\n\x12UserProfileChanged\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\"P\n\x10UserStateChanged\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12+\n\x05state\x18\x02 \x01(\x0e\x32\x1c.rookery.events.v1.UserState\"\x1d\n\nUserErased\x12\x0f\n\x07user_id\x18\x01 \x01(\x03*t\n\tUserState\x12\x1a\n\x16USER_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11USER_STATE_ACTIVE\x10\x01\x12\x1a\n\x16USER_STATE_DEACTIVATED\x10\x02\x12\x18\n\x14USER_STATE_SUSPENDED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rookery.events.v1.user_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USERSTATE']._serialized_start=232
-  _globals['_USERSTATE']._serialized_end=348
+  _globals['_USERSTATE']._serialized_start=263
+  _globals['_USERSTATE']._serialized_end=379
   _globals['_USERREGISTERED']._serialized_start=58
   _globals['_USERREGISTERED']._serialized_end=109
   _globals['_USERPROFILECHANGED']._serialized_start=111
   _globals['_USERPROFILECHANGED']._serialized_end=148
   _globals['_USERSTATECHANGED']._serialized_start=150
   _globals['_USERSTATECHANGED']._serialized_end=230
+  _globals['_USERERASED']._serialized_start=232
+  _globals['_USERERASED']._serialized_end=261
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,32 @@
+"""What the tables of `user` keep of people (mesh/db/personal.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mesh.db.personal import Table
+
+_AT_ONCE = "at once, in one transaction"
+
+TABLES: Mapping[str, Table] = {
+    "users": Table(
+        ("id",),
+        ("pinned_tweet_id",),
+        ("profile",),
+        left_out="the password's hash, and columns made from others",
+        erased=_AT_ONCE,
+    ),
+    "user_words": Table(("user_id",), left_out="made from the username and the name", erased=_AT_ONCE),
+    "sessions": Table(
+        ("user_id",), ("id",), ("sessions",), left_out="hashes of tokens, which are secrets", erased=_AT_ONCE
+    ),
+    "exports": Table(("user_id",), ("id",), left_out="the archives themselves", erased=f"{_AT_ONCE}, then the objects"),
+    "erasures": Table(
+        ("user_id",), left_out="there is nobody to ask for it", erased="when the last access token has ended"
+    ),
+    "signing_keys": Table(others=("kid",), erased="keys of the installation"),
+    "worker_leases": Table(erased="numbers of processes"),
+    "outbox": Table(("key",), ("id", "event_id"), left_out="events of the last minutes", erased="pruned by age"),
+    "outbox_lease": Table(erased="a process"),
+}
+"""By name."""
