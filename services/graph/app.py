@@ -23,12 +23,16 @@ from services.graph.consumers import subscriptions
 from services.graph.domain import SETS, Line
 from services.graph.readmodel import ReadModel
 from services.graph.rpc.batch_get_relation import BatchGetRelation
+from services.graph.rpc.blocks import Block, Unblock
 from services.graph.rpc.follow import Follow
+from services.graph.rpc.follow_requests import AcceptFollowRequest, DeclineFollowRequest
 from services.graph.rpc.get_following import GetFollowing
 from services.graph.rpc.get_standing import GetStanding
 from services.graph.rpc.list_active_followers import ListActiveFollowers
 from services.graph.rpc.list_people import ListFollowers, ListFollowing
 from services.graph.rpc.mark_active import MarkActive
+from services.graph.rpc.mutes import Mute, Unmute
+from services.graph.rpc.own_people import ListBlocking, ListFollowRequests, ListMuting, ListSentFollowRequests
 from services.graph.rpc.read_archive import ReadArchive
 from services.graph.rpc.settle_reach import SettleReach
 from services.graph.rpc.unfollow import Unfollow
@@ -38,6 +42,8 @@ from views.pages import Pages
 from views.remote import remote_tweets, remote_users
 from views.shown import Views
 from views.standings import Standings
+
+_CHANGES = ("Follow", "Unfollow", "Block", "Unblock", "Mute", "Unmute", "AcceptFollowRequest", "DeclineFollowRequest")
 
 
 async def build(env: Environment) -> Service:
@@ -63,10 +69,20 @@ async def build(env: Environment) -> Service:
         {
             "Follow": Follow(store, ids, views.users, readmodel),
             "Unfollow": Unfollow(store, readmodel),
+            "Block": Block(store, ids, views.users, readmodel),
+            "Unblock": Unblock(store, readmodel),
+            "Mute": Mute(store, ids, views.users, readmodel),
+            "Unmute": Unmute(store, readmodel),
+            "AcceptFollowRequest": AcceptFollowRequest(store, ids, views.users, readmodel),
+            "DeclineFollowRequest": DeclineFollowRequest(store),
             "ListFollowers": ListFollowers(store, pages),
             "ListFollowing": ListFollowing(store, pages),
+            "ListBlocking": ListBlocking(store, pages),
+            "ListMuting": ListMuting(store, pages),
+            "ListFollowRequests": ListFollowRequests(store, pages),
+            "ListSentFollowRequests": ListSentFollowRequests(store, pages),
         },
-        priorities={"Follow": Priority.CRITICAL, "Unfollow": Priority.CRITICAL},
+        priorities=dict.fromkeys(_CHANGES, Priority.CRITICAL),
     )
     mesh = rpcs(
         graph_mesh_pb2.DESCRIPTOR.services_by_name["GraphMeshService"],

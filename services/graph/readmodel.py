@@ -45,7 +45,10 @@ class ReadModel:
         await self._sets.drop(user_ids)
 
     async def changed(self, user_ids: Iterable[int]) -> None:
-        """Drops people's sets after a change; when the cache is gone, the change's event does it later."""
+        """Drops people's sets after a change; when the cache is gone, the change's event does it later.
+
+        Call it also for a change that was made before: whoever made it may not have come this far, or not yet.
+        """
         try:
             await self._sets.drop(user_ids)
         except CacheGone:

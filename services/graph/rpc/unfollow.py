@@ -21,6 +21,6 @@ class Unfollow:
         """Not following already is no error."""
         viewer = require_self(request.id)
         check_pair(viewer, request.target_user_id, "unfollow")
-        if await self._store.unfollow(viewer, request.target_user_id):
-            await self._readmodel.changed([viewer])
+        await self._store.unfollow(viewer, request.target_user_id)
+        await self._readmodel.changed([viewer])
         return UnfollowResponse(data=UnfollowResponse.Data(following=False))

@@ -364,3 +364,803 @@ class ListFollowingResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListFollowingResponse: _TypeAlias = ListFollowingResponse  # noqa: Y015
+
+@_typing.final
+class BlockRequest(_message.Message):
+    """BlockRequest names both ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TARGET_USER_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who blocks; must be the viewer."""
+    target_user_id: _builtins.int
+    """Whom."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        target_user_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "target_user_id", b"target_user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockRequest: _TypeAlias = BlockRequest  # noqa: Y015
+
+@_typing.final
+class BlockResponse(_message.Message):
+    """BlockResponse says how things stand now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What Block answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        BLOCKING_FIELD_NUMBER: _builtins.int
+        blocking: _builtins.bool
+        """Whether the viewer blocks the target now: true."""
+        def __init__(
+            self,
+            *,
+            blocking: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_blocking", b"_blocking", "blocking", b"blocking"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_blocking", b"_blocking", "blocking", b"blocking"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__blocking: _TypeAlias = _typing.Literal["blocking"]  # noqa: Y015
+        _WhichOneofArgType__blocking: _TypeAlias = _typing.Literal["_blocking", b"_blocking"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__blocking) -> _WhichOneofReturnType__blocking | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___BlockResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___BlockResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockResponse: _TypeAlias = BlockResponse  # noqa: Y015
+
+@_typing.final
+class UnblockRequest(_message.Message):
+    """UnblockRequest names both ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TARGET_USER_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who unblocks; must be the viewer."""
+    target_user_id: _builtins.int
+    """Whom."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        target_user_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "target_user_id", b"target_user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnblockRequest: _TypeAlias = UnblockRequest  # noqa: Y015
+
+@_typing.final
+class UnblockResponse(_message.Message):
+    """UnblockResponse says how things stand now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What Unblock answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        BLOCKING_FIELD_NUMBER: _builtins.int
+        blocking: _builtins.bool
+        """Whether the viewer blocks the target now: false."""
+        def __init__(
+            self,
+            *,
+            blocking: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_blocking", b"_blocking", "blocking", b"blocking"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_blocking", b"_blocking", "blocking", b"blocking"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__blocking: _TypeAlias = _typing.Literal["blocking"]  # noqa: Y015
+        _WhichOneofArgType__blocking: _TypeAlias = _typing.Literal["_blocking", b"_blocking"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__blocking) -> _WhichOneofReturnType__blocking | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___UnblockResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___UnblockResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnblockResponse: _TypeAlias = UnblockResponse  # noqa: Y015
+
+@_typing.final
+class ListBlockingRequest(_message.Message):
+    """ListBlockingRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who blocks; must be the viewer."""
+    max_results: _builtins.int
+    """1 to 1000; 100 when absent."""
+    pagination_token: _builtins.str
+    """`meta.next_token` of the page before."""
+    expansions: _builtins.str
+    """What to include: pinned_tweet_id, pinned_post_id."""
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of the people."""
+
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of included tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        max_results: _builtins.int | None = ...,
+        pagination_token: _builtins.str = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___ListBlockingRequest: _TypeAlias = ListBlockingRequest  # noqa: Y015
+
+@_typing.final
+class ListBlockingResponse(_message.Message):
+    """ListBlockingResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.User]:
+        """The people."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Where to go on."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_user_pb2.User] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListBlockingResponse: _TypeAlias = ListBlockingResponse  # noqa: Y015
+
+@_typing.final
+class MuteRequest(_message.Message):
+    """MuteRequest names both ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TARGET_USER_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who mutes; must be the viewer."""
+    target_user_id: _builtins.int
+    """Whom."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        target_user_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "target_user_id", b"target_user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MuteRequest: _TypeAlias = MuteRequest  # noqa: Y015
+
+@_typing.final
+class MuteResponse(_message.Message):
+    """MuteResponse says how things stand now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What Mute answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        MUTING_FIELD_NUMBER: _builtins.int
+        muting: _builtins.bool
+        """Whether the viewer mutes the target now: true."""
+        def __init__(
+            self,
+            *,
+            muting: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_muting", b"_muting", "muting", b"muting"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_muting", b"_muting", "muting", b"muting"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__muting: _TypeAlias = _typing.Literal["muting"]  # noqa: Y015
+        _WhichOneofArgType__muting: _TypeAlias = _typing.Literal["_muting", b"_muting"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__muting) -> _WhichOneofReturnType__muting | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___MuteResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___MuteResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MuteResponse: _TypeAlias = MuteResponse  # noqa: Y015
+
+@_typing.final
+class UnmuteRequest(_message.Message):
+    """UnmuteRequest names both ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TARGET_USER_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who unmutes; must be the viewer."""
+    target_user_id: _builtins.int
+    """Whom."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        target_user_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "target_user_id", b"target_user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnmuteRequest: _TypeAlias = UnmuteRequest  # noqa: Y015
+
+@_typing.final
+class UnmuteResponse(_message.Message):
+    """UnmuteResponse says how things stand now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What Unmute answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        MUTING_FIELD_NUMBER: _builtins.int
+        muting: _builtins.bool
+        """Whether the viewer mutes the target now: false."""
+        def __init__(
+            self,
+            *,
+            muting: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_muting", b"_muting", "muting", b"muting"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_muting", b"_muting", "muting", b"muting"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__muting: _TypeAlias = _typing.Literal["muting"]  # noqa: Y015
+        _WhichOneofArgType__muting: _TypeAlias = _typing.Literal["_muting", b"_muting"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__muting) -> _WhichOneofReturnType__muting | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___UnmuteResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___UnmuteResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnmuteResponse: _TypeAlias = UnmuteResponse  # noqa: Y015
+
+@_typing.final
+class ListMutingRequest(_message.Message):
+    """ListMutingRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who mutes; must be the viewer."""
+    max_results: _builtins.int
+    """1 to 1000; 100 when absent."""
+    pagination_token: _builtins.str
+    """`meta.next_token` of the page before."""
+    expansions: _builtins.str
+    """What to include: pinned_tweet_id, pinned_post_id."""
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of the people."""
+
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of included tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        max_results: _builtins.int | None = ...,
+        pagination_token: _builtins.str = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___ListMutingRequest: _TypeAlias = ListMutingRequest  # noqa: Y015
+
+@_typing.final
+class ListMutingResponse(_message.Message):
+    """ListMutingResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.User]:
+        """The people."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Where to go on."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_user_pb2.User] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMutingResponse: _TypeAlias = ListMutingResponse  # noqa: Y015
+
+@_typing.final
+class ListFollowRequestsRequest(_message.Message):
+    """ListFollowRequestsRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    max_results: _builtins.int
+    """1 to 1000; 100 when absent."""
+    pagination_token: _builtins.str
+    """`meta.next_token` of the page before."""
+    expansions: _builtins.str
+    """What to include: pinned_tweet_id, pinned_post_id."""
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of the people."""
+
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of included tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    def __init__(
+        self,
+        *,
+        max_results: _builtins.int | None = ...,
+        pagination_token: _builtins.str = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___ListFollowRequestsRequest: _TypeAlias = ListFollowRequestsRequest  # noqa: Y015
+
+@_typing.final
+class ListFollowRequestsResponse(_message.Message):
+    """ListFollowRequestsResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.User]:
+        """The people."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Where to go on."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_user_pb2.User] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFollowRequestsResponse: _TypeAlias = ListFollowRequestsResponse  # noqa: Y015
+
+@_typing.final
+class ListSentFollowRequestsRequest(_message.Message):
+    """ListSentFollowRequestsRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    max_results: _builtins.int
+    """1 to 1000; 100 when absent."""
+    pagination_token: _builtins.str
+    """`meta.next_token` of the page before."""
+    expansions: _builtins.str
+    """What to include: pinned_tweet_id, pinned_post_id."""
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of the people."""
+
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of included tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    def __init__(
+        self,
+        *,
+        max_results: _builtins.int | None = ...,
+        pagination_token: _builtins.str = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___ListSentFollowRequestsRequest: _TypeAlias = ListSentFollowRequestsRequest  # noqa: Y015
+
+@_typing.final
+class ListSentFollowRequestsResponse(_message.Message):
+    """ListSentFollowRequestsResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.User]:
+        """The people."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Where to go on."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_user_pb2.User] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSentFollowRequestsResponse: _TypeAlias = ListSentFollowRequestsResponse  # noqa: Y015
+
+@_typing.final
+class AcceptFollowRequestRequest(_message.Message):
+    """AcceptFollowRequestRequest names a request to the viewer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who asked."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptFollowRequestRequest: _TypeAlias = AcceptFollowRequestRequest  # noqa: Y015
+
+@_typing.final
+class AcceptFollowRequestResponse(_message.Message):
+    """AcceptFollowRequestResponse says how things stand now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What AcceptFollowRequest answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ACCEPTED_FIELD_NUMBER: _builtins.int
+        accepted: _builtins.bool
+        """Whether the requester follows the viewer now: true."""
+        def __init__(
+            self,
+            *,
+            accepted: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_accepted", b"_accepted", "accepted", b"accepted"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_accepted", b"_accepted", "accepted", b"accepted"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__accepted: _TypeAlias = _typing.Literal["accepted"]  # noqa: Y015
+        _WhichOneofArgType__accepted: _TypeAlias = _typing.Literal["_accepted", b"_accepted"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__accepted) -> _WhichOneofReturnType__accepted | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___AcceptFollowRequestResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___AcceptFollowRequestResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptFollowRequestResponse: _TypeAlias = AcceptFollowRequestResponse  # noqa: Y015
+
+@_typing.final
+class DeclineFollowRequestRequest(_message.Message):
+    """DeclineFollowRequestRequest names a request to the viewer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Who asked."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclineFollowRequestRequest: _TypeAlias = DeclineFollowRequestRequest  # noqa: Y015
+
+@_typing.final
+class DeclineFollowRequestResponse(_message.Message):
+    """DeclineFollowRequestResponse says how things stand now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What DeclineFollowRequest answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        DECLINED_FIELD_NUMBER: _builtins.int
+        declined: _builtins.bool
+        """Whether the request is gone: true."""
+        def __init__(
+            self,
+            *,
+            declined: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_declined", b"_declined", "declined", b"declined"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_declined", b"_declined", "declined", b"declined"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__declined: _TypeAlias = _typing.Literal["declined"]  # noqa: Y015
+        _WhichOneofArgType__declined: _TypeAlias = _typing.Literal["_declined", b"_declined"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__declined) -> _WhichOneofReturnType__declined | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___DeclineFollowRequestResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___DeclineFollowRequestResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclineFollowRequestResponse: _TypeAlias = DeclineFollowRequestResponse  # noqa: Y015

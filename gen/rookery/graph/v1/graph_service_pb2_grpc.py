@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class GraphServiceStub:
-    """GraphService changes and lists who follows whom.
+    """GraphService changes and lists who follows, asks to follow, blocks and mutes
+    whom.
     """
 
     def __init__(self, channel):
@@ -55,25 +56,78 @@ class GraphServiceStub:
                 request_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListFollowingRequest.SerializeToString,
                 response_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListFollowingResponse.FromString,
                 _registered_method=True)
+        self.Block = channel.unary_unary(
+                '/rookery.graph.v1.GraphService/Block',
+                request_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.BlockRequest.SerializeToString,
+                response_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.BlockResponse.FromString,
+                _registered_method=True)
+        self.Unblock = channel.unary_unary(
+                '/rookery.graph.v1.GraphService/Unblock',
+                request_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.UnblockRequest.SerializeToString,
+                response_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.UnblockResponse.FromString,
+                _registered_method=True)
+        self.ListBlocking = channel.unary_unary(
+                '/rookery.graph.v1.GraphService/ListBlocking',
+                request_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListBlockingRequest.SerializeToString,
+                response_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListBlockingResponse.FromString,
+                _registered_method=True)
+        self.Mute = channel.unary_unary(
+                '/rookery.graph.v1.GraphService/Mute',
+                request_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.MuteRequest.SerializeToString,
+                response_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.MuteResponse.FromString,
+                _registered_method=True)
+        self.Unmute = channel.unary_unary(
+                '/rookery.graph.v1.GraphService/Unmute',
+                request_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.UnmuteRequest.SerializeToString,
+                response_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.UnmuteResponse.FromString,
+                _registered_method=True)
+        self.ListMuting = channel.unary_unary(
+                '/rookery.graph.v1.GraphService/ListMuting',
+                request_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListMutingRequest.SerializeToString,
+                response_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListMutingResponse.FromString,
+                _registered_method=True)
+        self.ListFollowRequests = channel.unary_unary(
+                '/rookery.graph.v1.GraphService/ListFollowRequests',
+                request_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListFollowRequestsRequest.SerializeToString,
+                response_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListFollowRequestsResponse.FromString,
+                _registered_method=True)
+        self.ListSentFollowRequests = channel.unary_unary(
+                '/rookery.graph.v1.GraphService/ListSentFollowRequests',
+                request_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListSentFollowRequestsRequest.SerializeToString,
+                response_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListSentFollowRequestsResponse.FromString,
+                _registered_method=True)
+        self.AcceptFollowRequest = channel.unary_unary(
+                '/rookery.graph.v1.GraphService/AcceptFollowRequest',
+                request_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.AcceptFollowRequestRequest.SerializeToString,
+                response_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.AcceptFollowRequestResponse.FromString,
+                _registered_method=True)
+        self.DeclineFollowRequest = channel.unary_unary(
+                '/rookery.graph.v1.GraphService/DeclineFollowRequest',
+                request_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.DeclineFollowRequestRequest.SerializeToString,
+                response_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.DeclineFollowRequestResponse.FromString,
+                _registered_method=True)
 
 
 class GraphServiceServicer:
-    """GraphService changes and lists who follows whom.
+    """GraphService changes and lists who follows, asks to follow, blocks and mutes
+    whom.
     """
 
     def Follow(self, request, context):
-        """Follow makes `id`, who must be the viewer, follow another. Following twice
-        changes nothing. Callers: outside clients. Access: one transaction on one
-        edge and two people. Errors: NOT_FOUND for an unknown target.
+        """Follow makes `id`, who must be the viewer, follow another, or ask to when
+        the other is protected. Following or asking twice changes nothing. Callers:
+        outside clients. Access: one record, then one transaction on one edge and
+        two people. Errors: NOT_FOUND for an unknown target, PERMISSION_DENIED when
+        one of the two blocks the other.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Unfollow(self, request, context):
-        """Unfollow ends it. Unfollowing whom one does not follow changes nothing.
-        Callers: outside clients. Access: one transaction on one edge and two
-        people.
+        """Unfollow ends it, or takes the request back. Unfollowing whom one does not
+        follow changes nothing. Callers: outside clients. Access: one transaction
+        on one edge and two people.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,6 +144,100 @@ class GraphServiceServicer:
     def ListFollowing(self, request, context):
         """ListFollowing lists whom `id` follows, the newest follow first. Callers:
         outside clients. Access: one keyset page of edges, people by batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Block(self, request, context):
+        """Block makes `id`, who must be the viewer, block another: both follows and
+        both requests end, and neither sees the other any more. Blocking twice
+        changes nothing. Callers: outside clients. Access: one record, then one
+        transaction. Errors: NOT_FOUND for an unknown target, PERMISSION_DENIED
+        above 20,000.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unblock(self, request, context):
+        """Unblock ends it; what the block cut does not come back. Unblocking whom
+        one does not block changes nothing. Callers: outside clients. Access: one
+        transaction on one row.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBlocking(self, request, context):
+        """ListBlocking lists whom `id`, who must be the viewer, blocks, the newest
+        block first. Callers: outside clients. Access: one keyset page of blocks,
+        people by batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Mute(self, request, context):
+        """Mute makes `id`, who must be the viewer, mute another, who does not learn
+        of it. Muting twice changes nothing. Callers: outside clients. Access: one
+        record, then one transaction on one row. Errors: NOT_FOUND for an unknown
+        target, PERMISSION_DENIED above 20,000.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unmute(self, request, context):
+        """Unmute ends it. Unmuting whom one does not mute changes nothing. Callers:
+        outside clients. Access: one transaction on one row.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMuting(self, request, context):
+        """ListMuting lists whom `id`, who must be the viewer, mutes, the newest mute
+        first. Callers: outside clients. Access: one keyset page of mutes, people
+        by batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFollowRequests(self, request, context):
+        """ListFollowRequests lists who asks to follow the viewer, the newest request
+        first. Callers: outside clients. Access: one keyset page of requests,
+        people by batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSentFollowRequests(self, request, context):
+        """ListSentFollowRequests lists whom the viewer asks to be let follow, the
+        newest request first. Callers: outside clients. Access: one keyset page of
+        requests, people by batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptFollowRequest(self, request, context):
+        """AcceptFollowRequest lets somebody who asked follow the viewer. Accepting
+        twice changes nothing. Callers: outside clients. Access: one record, then
+        one transaction on one edge and two people. Errors: NOT_FOUND when `id`
+        neither asks nor follows, PERMISSION_DENIED when they follow as many as
+        anyone may.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeclineFollowRequest(self, request, context):
+        """DeclineFollowRequest ends a request without a follow. Callers: outside
+        clients. Access: one transaction on one row. Errors: NOT_FOUND when `id`
+        does not ask.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,6 +266,56 @@ def add_GraphServiceServicer_to_server(servicer, server):
                     request_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListFollowingRequest.FromString,
                     response_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListFollowingResponse.SerializeToString,
             ),
+            'Block': grpc.unary_unary_rpc_method_handler(
+                    servicer.Block,
+                    request_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.BlockRequest.FromString,
+                    response_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.BlockResponse.SerializeToString,
+            ),
+            'Unblock': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unblock,
+                    request_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.UnblockRequest.FromString,
+                    response_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.UnblockResponse.SerializeToString,
+            ),
+            'ListBlocking': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBlocking,
+                    request_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListBlockingRequest.FromString,
+                    response_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListBlockingResponse.SerializeToString,
+            ),
+            'Mute': grpc.unary_unary_rpc_method_handler(
+                    servicer.Mute,
+                    request_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.MuteRequest.FromString,
+                    response_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.MuteResponse.SerializeToString,
+            ),
+            'Unmute': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unmute,
+                    request_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.UnmuteRequest.FromString,
+                    response_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.UnmuteResponse.SerializeToString,
+            ),
+            'ListMuting': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMuting,
+                    request_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListMutingRequest.FromString,
+                    response_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListMutingResponse.SerializeToString,
+            ),
+            'ListFollowRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFollowRequests,
+                    request_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListFollowRequestsRequest.FromString,
+                    response_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListFollowRequestsResponse.SerializeToString,
+            ),
+            'ListSentFollowRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSentFollowRequests,
+                    request_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListSentFollowRequestsRequest.FromString,
+                    response_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListSentFollowRequestsResponse.SerializeToString,
+            ),
+            'AcceptFollowRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptFollowRequest,
+                    request_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.AcceptFollowRequestRequest.FromString,
+                    response_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.AcceptFollowRequestResponse.SerializeToString,
+            ),
+            'DeclineFollowRequest': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeclineFollowRequest,
+                    request_deserializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.DeclineFollowRequestRequest.FromString,
+                    response_serializer=rookery_dot_graph_dot_v1_dot_graph__service__pb2.DeclineFollowRequestResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'rookery.graph.v1.GraphService', rpc_method_handlers)
@@ -127,7 +325,8 @@ def add_GraphServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GraphService:
-    """GraphService changes and lists who follows whom.
+    """GraphService changes and lists who follows, asks to follow, blocks and mutes
+    whom.
     """
 
     @staticmethod
@@ -228,6 +427,276 @@ class GraphService:
             '/rookery.graph.v1.GraphService/ListFollowing',
             rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListFollowingRequest.SerializeToString,
             rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListFollowingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Block(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.graph.v1.GraphService/Block',
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.BlockRequest.SerializeToString,
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.BlockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unblock(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.graph.v1.GraphService/Unblock',
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.UnblockRequest.SerializeToString,
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.UnblockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBlocking(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.graph.v1.GraphService/ListBlocking',
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListBlockingRequest.SerializeToString,
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListBlockingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Mute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.graph.v1.GraphService/Mute',
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.MuteRequest.SerializeToString,
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.MuteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unmute(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.graph.v1.GraphService/Unmute',
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.UnmuteRequest.SerializeToString,
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.UnmuteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMuting(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.graph.v1.GraphService/ListMuting',
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListMutingRequest.SerializeToString,
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListMutingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFollowRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.graph.v1.GraphService/ListFollowRequests',
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListFollowRequestsRequest.SerializeToString,
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListFollowRequestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSentFollowRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.graph.v1.GraphService/ListSentFollowRequests',
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListSentFollowRequestsRequest.SerializeToString,
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.ListSentFollowRequestsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptFollowRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.graph.v1.GraphService/AcceptFollowRequest',
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.AcceptFollowRequestRequest.SerializeToString,
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.AcceptFollowRequestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeclineFollowRequest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.graph.v1.GraphService/DeclineFollowRequest',
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.DeclineFollowRequestRequest.SerializeToString,
+            rookery_dot_graph_dot_v1_dot_graph__service__pb2.DeclineFollowRequestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,21 +27,25 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GraphServiceStub:
-    """GraphService changes and lists who follows whom."""
+    """GraphService changes and lists who follows, asks to follow, blocks and mutes
+    whom.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GraphServiceAsyncStub: ...
     Follow: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.FollowRequest, _graph_service_pb2.FollowResponse]
-    """Follow makes `id`, who must be the viewer, follow another. Following twice
-    changes nothing. Callers: outside clients. Access: one transaction on one
-    edge and two people. Errors: NOT_FOUND for an unknown target.
+    """Follow makes `id`, who must be the viewer, follow another, or ask to when
+    the other is protected. Following or asking twice changes nothing. Callers:
+    outside clients. Access: one record, then one transaction on one edge and
+    two people. Errors: NOT_FOUND for an unknown target, PERMISSION_DENIED when
+    one of the two blocks the other.
     """
     Unfollow: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.UnfollowRequest, _graph_service_pb2.UnfollowResponse]
-    """Unfollow ends it. Unfollowing whom one does not follow changes nothing.
-    Callers: outside clients. Access: one transaction on one edge and two
-    people.
+    """Unfollow ends it, or takes the request back. Unfollowing whom one does not
+    follow changes nothing. Callers: outside clients. Access: one transaction
+    on one edge and two people.
     """
     ListFollowers: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.ListFollowersRequest, _graph_service_pb2.ListFollowersResponse]
     """ListFollowers lists who follows `id`, the newest follow first. Callers:
@@ -51,21 +55,79 @@ class GraphServiceStub:
     """ListFollowing lists whom `id` follows, the newest follow first. Callers:
     outside clients. Access: one keyset page of edges, people by batch.
     """
+    Block: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.BlockRequest, _graph_service_pb2.BlockResponse]
+    """Block makes `id`, who must be the viewer, block another: both follows and
+    both requests end, and neither sees the other any more. Blocking twice
+    changes nothing. Callers: outside clients. Access: one record, then one
+    transaction. Errors: NOT_FOUND for an unknown target, PERMISSION_DENIED
+    above 20,000.
+    """
+    Unblock: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.UnblockRequest, _graph_service_pb2.UnblockResponse]
+    """Unblock ends it; what the block cut does not come back. Unblocking whom
+    one does not block changes nothing. Callers: outside clients. Access: one
+    transaction on one row.
+    """
+    ListBlocking: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.ListBlockingRequest, _graph_service_pb2.ListBlockingResponse]
+    """ListBlocking lists whom `id`, who must be the viewer, blocks, the newest
+    block first. Callers: outside clients. Access: one keyset page of blocks,
+    people by batch.
+    """
+    Mute: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.MuteRequest, _graph_service_pb2.MuteResponse]
+    """Mute makes `id`, who must be the viewer, mute another, who does not learn
+    of it. Muting twice changes nothing. Callers: outside clients. Access: one
+    record, then one transaction on one row. Errors: NOT_FOUND for an unknown
+    target, PERMISSION_DENIED above 20,000.
+    """
+    Unmute: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.UnmuteRequest, _graph_service_pb2.UnmuteResponse]
+    """Unmute ends it. Unmuting whom one does not mute changes nothing. Callers:
+    outside clients. Access: one transaction on one row.
+    """
+    ListMuting: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.ListMutingRequest, _graph_service_pb2.ListMutingResponse]
+    """ListMuting lists whom `id`, who must be the viewer, mutes, the newest mute
+    first. Callers: outside clients. Access: one keyset page of mutes, people
+    by batch.
+    """
+    ListFollowRequests: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.ListFollowRequestsRequest, _graph_service_pb2.ListFollowRequestsResponse]
+    """ListFollowRequests lists who asks to follow the viewer, the newest request
+    first. Callers: outside clients. Access: one keyset page of requests,
+    people by batch.
+    """
+    ListSentFollowRequests: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.ListSentFollowRequestsRequest, _graph_service_pb2.ListSentFollowRequestsResponse]
+    """ListSentFollowRequests lists whom the viewer asks to be let follow, the
+    newest request first. Callers: outside clients. Access: one keyset page of
+    requests, people by batch.
+    """
+    AcceptFollowRequest: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.AcceptFollowRequestRequest, _graph_service_pb2.AcceptFollowRequestResponse]
+    """AcceptFollowRequest lets somebody who asked follow the viewer. Accepting
+    twice changes nothing. Callers: outside clients. Access: one record, then
+    one transaction on one edge and two people. Errors: NOT_FOUND when `id`
+    neither asks nor follows, PERMISSION_DENIED when they follow as many as
+    anyone may.
+    """
+    DeclineFollowRequest: _grpc.UnaryUnaryMultiCallable[_graph_service_pb2.DeclineFollowRequestRequest, _graph_service_pb2.DeclineFollowRequestResponse]
+    """DeclineFollowRequest ends a request without a follow. Callers: outside
+    clients. Access: one transaction on one row. Errors: NOT_FOUND when `id`
+    does not ask.
+    """
 
 @_typing.type_check_only
 class GraphServiceAsyncStub(GraphServiceStub):
-    """GraphService changes and lists who follows whom."""
+    """GraphService changes and lists who follows, asks to follow, blocks and mutes
+    whom.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Follow: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.FollowRequest, _graph_service_pb2.FollowResponse]  # type: ignore[assignment]
-    """Follow makes `id`, who must be the viewer, follow another. Following twice
-    changes nothing. Callers: outside clients. Access: one transaction on one
-    edge and two people. Errors: NOT_FOUND for an unknown target.
+    """Follow makes `id`, who must be the viewer, follow another, or ask to when
+    the other is protected. Following or asking twice changes nothing. Callers:
+    outside clients. Access: one record, then one transaction on one edge and
+    two people. Errors: NOT_FOUND for an unknown target, PERMISSION_DENIED when
+    one of the two blocks the other.
     """
     Unfollow: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.UnfollowRequest, _graph_service_pb2.UnfollowResponse]  # type: ignore[assignment]
-    """Unfollow ends it. Unfollowing whom one does not follow changes nothing.
-    Callers: outside clients. Access: one transaction on one edge and two
-    people.
+    """Unfollow ends it, or takes the request back. Unfollowing whom one does not
+    follow changes nothing. Callers: outside clients. Access: one transaction
+    on one edge and two people.
     """
     ListFollowers: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.ListFollowersRequest, _graph_service_pb2.ListFollowersResponse]  # type: ignore[assignment]
     """ListFollowers lists who follows `id`, the newest follow first. Callers:
@@ -75,9 +137,65 @@ class GraphServiceAsyncStub(GraphServiceStub):
     """ListFollowing lists whom `id` follows, the newest follow first. Callers:
     outside clients. Access: one keyset page of edges, people by batch.
     """
+    Block: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.BlockRequest, _graph_service_pb2.BlockResponse]  # type: ignore[assignment]
+    """Block makes `id`, who must be the viewer, block another: both follows and
+    both requests end, and neither sees the other any more. Blocking twice
+    changes nothing. Callers: outside clients. Access: one record, then one
+    transaction. Errors: NOT_FOUND for an unknown target, PERMISSION_DENIED
+    above 20,000.
+    """
+    Unblock: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.UnblockRequest, _graph_service_pb2.UnblockResponse]  # type: ignore[assignment]
+    """Unblock ends it; what the block cut does not come back. Unblocking whom
+    one does not block changes nothing. Callers: outside clients. Access: one
+    transaction on one row.
+    """
+    ListBlocking: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.ListBlockingRequest, _graph_service_pb2.ListBlockingResponse]  # type: ignore[assignment]
+    """ListBlocking lists whom `id`, who must be the viewer, blocks, the newest
+    block first. Callers: outside clients. Access: one keyset page of blocks,
+    people by batch.
+    """
+    Mute: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.MuteRequest, _graph_service_pb2.MuteResponse]  # type: ignore[assignment]
+    """Mute makes `id`, who must be the viewer, mute another, who does not learn
+    of it. Muting twice changes nothing. Callers: outside clients. Access: one
+    record, then one transaction on one row. Errors: NOT_FOUND for an unknown
+    target, PERMISSION_DENIED above 20,000.
+    """
+    Unmute: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.UnmuteRequest, _graph_service_pb2.UnmuteResponse]  # type: ignore[assignment]
+    """Unmute ends it. Unmuting whom one does not mute changes nothing. Callers:
+    outside clients. Access: one transaction on one row.
+    """
+    ListMuting: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.ListMutingRequest, _graph_service_pb2.ListMutingResponse]  # type: ignore[assignment]
+    """ListMuting lists whom `id`, who must be the viewer, mutes, the newest mute
+    first. Callers: outside clients. Access: one keyset page of mutes, people
+    by batch.
+    """
+    ListFollowRequests: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.ListFollowRequestsRequest, _graph_service_pb2.ListFollowRequestsResponse]  # type: ignore[assignment]
+    """ListFollowRequests lists who asks to follow the viewer, the newest request
+    first. Callers: outside clients. Access: one keyset page of requests,
+    people by batch.
+    """
+    ListSentFollowRequests: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.ListSentFollowRequestsRequest, _graph_service_pb2.ListSentFollowRequestsResponse]  # type: ignore[assignment]
+    """ListSentFollowRequests lists whom the viewer asks to be let follow, the
+    newest request first. Callers: outside clients. Access: one keyset page of
+    requests, people by batch.
+    """
+    AcceptFollowRequest: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.AcceptFollowRequestRequest, _graph_service_pb2.AcceptFollowRequestResponse]  # type: ignore[assignment]
+    """AcceptFollowRequest lets somebody who asked follow the viewer. Accepting
+    twice changes nothing. Callers: outside clients. Access: one record, then
+    one transaction on one edge and two people. Errors: NOT_FOUND when `id`
+    neither asks nor follows, PERMISSION_DENIED when they follow as many as
+    anyone may.
+    """
+    DeclineFollowRequest: _aio.UnaryUnaryMultiCallable[_graph_service_pb2.DeclineFollowRequestRequest, _graph_service_pb2.DeclineFollowRequestResponse]  # type: ignore[assignment]
+    """DeclineFollowRequest ends a request without a follow. Callers: outside
+    clients. Access: one transaction on one row. Errors: NOT_FOUND when `id`
+    does not ask.
+    """
 
 class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
-    """GraphService changes and lists who follows whom."""
+    """GraphService changes and lists who follows, asks to follow, blocks and mutes
+    whom.
+    """
 
     @_abc_1.abstractmethod
     def Follow(
@@ -85,9 +203,11 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_service_pb2.FollowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_graph_service_pb2.FollowResponse, _abc.Awaitable[_graph_service_pb2.FollowResponse]]:
-        """Follow makes `id`, who must be the viewer, follow another. Following twice
-        changes nothing. Callers: outside clients. Access: one transaction on one
-        edge and two people. Errors: NOT_FOUND for an unknown target.
+        """Follow makes `id`, who must be the viewer, follow another, or ask to when
+        the other is protected. Following or asking twice changes nothing. Callers:
+        outside clients. Access: one record, then one transaction on one edge and
+        two people. Errors: NOT_FOUND for an unknown target, PERMISSION_DENIED when
+        one of the two blocks the other.
         """
 
     @_abc_1.abstractmethod
@@ -96,9 +216,9 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _graph_service_pb2.UnfollowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_graph_service_pb2.UnfollowResponse, _abc.Awaitable[_graph_service_pb2.UnfollowResponse]]:
-        """Unfollow ends it. Unfollowing whom one does not follow changes nothing.
-        Callers: outside clients. Access: one transaction on one edge and two
-        people.
+        """Unfollow ends it, or takes the request back. Unfollowing whom one does not
+        follow changes nothing. Callers: outside clients. Access: one transaction
+        on one edge and two people.
         """
 
     @_abc_1.abstractmethod
@@ -119,6 +239,120 @@ class GraphServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_graph_service_pb2.ListFollowingResponse, _abc.Awaitable[_graph_service_pb2.ListFollowingResponse]]:
         """ListFollowing lists whom `id` follows, the newest follow first. Callers:
         outside clients. Access: one keyset page of edges, people by batch.
+        """
+
+    @_abc_1.abstractmethod
+    def Block(
+        self,
+        request: _graph_service_pb2.BlockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.BlockResponse, _abc.Awaitable[_graph_service_pb2.BlockResponse]]:
+        """Block makes `id`, who must be the viewer, block another: both follows and
+        both requests end, and neither sees the other any more. Blocking twice
+        changes nothing. Callers: outside clients. Access: one record, then one
+        transaction. Errors: NOT_FOUND for an unknown target, PERMISSION_DENIED
+        above 20,000.
+        """
+
+    @_abc_1.abstractmethod
+    def Unblock(
+        self,
+        request: _graph_service_pb2.UnblockRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.UnblockResponse, _abc.Awaitable[_graph_service_pb2.UnblockResponse]]:
+        """Unblock ends it; what the block cut does not come back. Unblocking whom
+        one does not block changes nothing. Callers: outside clients. Access: one
+        transaction on one row.
+        """
+
+    @_abc_1.abstractmethod
+    def ListBlocking(
+        self,
+        request: _graph_service_pb2.ListBlockingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.ListBlockingResponse, _abc.Awaitable[_graph_service_pb2.ListBlockingResponse]]:
+        """ListBlocking lists whom `id`, who must be the viewer, blocks, the newest
+        block first. Callers: outside clients. Access: one keyset page of blocks,
+        people by batch.
+        """
+
+    @_abc_1.abstractmethod
+    def Mute(
+        self,
+        request: _graph_service_pb2.MuteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.MuteResponse, _abc.Awaitable[_graph_service_pb2.MuteResponse]]:
+        """Mute makes `id`, who must be the viewer, mute another, who does not learn
+        of it. Muting twice changes nothing. Callers: outside clients. Access: one
+        record, then one transaction on one row. Errors: NOT_FOUND for an unknown
+        target, PERMISSION_DENIED above 20,000.
+        """
+
+    @_abc_1.abstractmethod
+    def Unmute(
+        self,
+        request: _graph_service_pb2.UnmuteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.UnmuteResponse, _abc.Awaitable[_graph_service_pb2.UnmuteResponse]]:
+        """Unmute ends it. Unmuting whom one does not mute changes nothing. Callers:
+        outside clients. Access: one transaction on one row.
+        """
+
+    @_abc_1.abstractmethod
+    def ListMuting(
+        self,
+        request: _graph_service_pb2.ListMutingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.ListMutingResponse, _abc.Awaitable[_graph_service_pb2.ListMutingResponse]]:
+        """ListMuting lists whom `id`, who must be the viewer, mutes, the newest mute
+        first. Callers: outside clients. Access: one keyset page of mutes, people
+        by batch.
+        """
+
+    @_abc_1.abstractmethod
+    def ListFollowRequests(
+        self,
+        request: _graph_service_pb2.ListFollowRequestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.ListFollowRequestsResponse, _abc.Awaitable[_graph_service_pb2.ListFollowRequestsResponse]]:
+        """ListFollowRequests lists who asks to follow the viewer, the newest request
+        first. Callers: outside clients. Access: one keyset page of requests,
+        people by batch.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSentFollowRequests(
+        self,
+        request: _graph_service_pb2.ListSentFollowRequestsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.ListSentFollowRequestsResponse, _abc.Awaitable[_graph_service_pb2.ListSentFollowRequestsResponse]]:
+        """ListSentFollowRequests lists whom the viewer asks to be let follow, the
+        newest request first. Callers: outside clients. Access: one keyset page of
+        requests, people by batch.
+        """
+
+    @_abc_1.abstractmethod
+    def AcceptFollowRequest(
+        self,
+        request: _graph_service_pb2.AcceptFollowRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.AcceptFollowRequestResponse, _abc.Awaitable[_graph_service_pb2.AcceptFollowRequestResponse]]:
+        """AcceptFollowRequest lets somebody who asked follow the viewer. Accepting
+        twice changes nothing. Callers: outside clients. Access: one record, then
+        one transaction on one edge and two people. Errors: NOT_FOUND when `id`
+        neither asks nor follows, PERMISSION_DENIED when they follow as many as
+        anyone may.
+        """
+
+    @_abc_1.abstractmethod
+    def DeclineFollowRequest(
+        self,
+        request: _graph_service_pb2.DeclineFollowRequestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_service_pb2.DeclineFollowRequestResponse, _abc.Awaitable[_graph_service_pb2.DeclineFollowRequestResponse]]:
+        """DeclineFollowRequest ends a request without a follow. Callers: outside
+        clients. Access: one transaction on one row. Errors: NOT_FOUND when `id`
+        does not ask.
         """
 
 def add_GraphServiceServicer_to_server(servicer: GraphServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
