@@ -49,6 +49,7 @@ class Pages:
         surface: Surface,
         of_user: int = 0,
         of_tweet: int = 0,
+        missing: Problem | None = None,
         start: int = 0,
         default: int = _DEFAULT_PAGE,
     ) -> bytes:
@@ -63,6 +64,7 @@ class Pages:
             surface: where they show.
             of_user: whose they are; when the viewer does not see that person's tweets there is nothing. 0 for nobody.
             of_tweet: the tweet that they are about; when it does not show there is nothing. 0 for none.
+            missing: why there is nothing, where the caller knows; None otherwise.
             start: where the first page begins; 0 for the newest.
             default: tweets on a page of a request that does not say.
         """
@@ -78,7 +80,7 @@ class Pages:
             records.update((i, record) for i, record in zip(ids, found.records, strict=True) if record is not None)
             return [row for row, i in zip(rows, ids, strict=True) if i in records]
 
-        problem = await self._missing(viewer, of_user, of_tweet)
+        problem = missing or await self._missing(viewer, of_user, of_tweet)
         page, meta = await self._page(request, binding, _nothing if problem else fetch, key, keep, start, default)
         ids = [tweet_id(row) for row in page.rows]
         if ids:
@@ -104,6 +106,7 @@ class Pages:
         user_id: Callable[[R], int],
         of_user: int = 0,
         of_tweet: int = 0,
+        missing: Problem | None = None,
         blocked: bool = False,
     ) -> bytes:
         """A page of people; the arguments are those of `tweets`.
@@ -120,7 +123,7 @@ class Pages:
             records.update(facts.people)
             return [row for row in rows if facts.meets(user_id(row), blocked=blocked)]
 
-        problem = await self._missing(viewer, of_user, of_tweet)
+        problem = missing or await self._missing(viewer, of_user, of_tweet)
         page, meta = await self._page(request, binding, _nothing if problem else fetch, key, keep, 0, _DEFAULT_PAGE)
         found = [records[user_id(row)] for row in page.rows]
         return await present_users(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prometheus_client import REGISTRY
-from rookery.graph.v1 import graph_archive_mesh_pb2, graph_mesh_pb2, graph_service_pb2
+from rookery.graph.v1 import graph_archive_mesh_pb2, graph_mesh_pb2, graph_service_pb2, list_service_pb2
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
 from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
 
@@ -21,15 +21,27 @@ from mesh.server import Service, rpcs
 from mesh.settings import Environment
 from services.graph.consumers import subscriptions
 from services.graph.domain import SETS, Line
+from services.graph.listings import Listings
 from services.graph.readmodel import ReadModel
 from services.graph.rpc.batch_get_relation import BatchGetRelation
 from services.graph.rpc.blocks import Block, Unblock
 from services.graph.rpc.follow import Follow
 from services.graph.rpc.follow_requests import AcceptFollowRequest, DeclineFollowRequest
 from services.graph.rpc.get_following import GetFollowing
+from services.graph.rpc.get_lists import (
+    GetList,
+    ListFollowedLists,
+    ListListMemberships,
+    ListOwnedLists,
+    ListPinnedLists,
+)
 from services.graph.rpc.get_standing import GetStanding
+from services.graph.rpc.keep_lists import FollowList, PinList, UnfollowList, UnpinList
 from services.graph.rpc.list_active_followers import ListActiveFollowers
+from services.graph.rpc.list_members import AddListMember, RemoveListMember
 from services.graph.rpc.list_people import ListFollowers, ListFollowing
+from services.graph.rpc.list_people_of_lists import GetListMembers, ListListFollowers, ListListMembers
+from services.graph.rpc.manage_lists import CreateList, DeleteList, UpdateList
 from services.graph.rpc.mark_active import MarkActive
 from services.graph.rpc.mutes import Mute, Unmute
 from services.graph.rpc.own_people import ListBlocking, ListFollowRequests, ListMuting, ListSentFollowRequests
@@ -37,7 +49,9 @@ from services.graph.rpc.read_archive import ReadArchive
 from services.graph.rpc.settle_reach import SettleReach
 from services.graph.rpc.unfollow import Unfollow
 from services.graph.settings import GraphSettings
+from services.graph.settling import Settling
 from services.graph.store.sql import SqlGraphStore
+from services.graph.store.sql_lists import SqlListStore
 from views.pages import Pages
 from views.remote import remote_tweets, remote_users
 from views.shown import Views
@@ -62,7 +76,11 @@ async def build(env: Environment) -> Service:
     users = remote_users(cache, user)
     views = Views(remote_tweets(cache, tweet), users, Standings(cache, users, get_standing.ask))
     ids = LeasedIds(SqlLeases(db))
-    pages = Pages(views, Cursors(settings.cursor_key))
+    cursors = Cursors(settings.cursor_key)
+    pages = Pages(views, cursors)
+    lists = SqlListStore(db, outbox)
+    listings = Listings(lists, views, cursors)
+    settling = Settling(lists)
     consumers = subscriptions(bus, readmodel)
     public = rpcs(
         graph_service_pb2.DESCRIPTOR.services_by_name["GraphService"],
@@ -84,6 +102,27 @@ async def build(env: Environment) -> Service:
         },
         priorities=dict.fromkeys(_CHANGES, Priority.CRITICAL),
     )
+    of_lists = rpcs(
+        list_service_pb2.DESCRIPTOR.services_by_name["ListService"],
+        {
+            "CreateList": CreateList(lists, ids),
+            "UpdateList": UpdateList(lists, listings, settling),
+            "DeleteList": DeleteList(lists, listings, settling),
+            "GetList": GetList(listings),
+            "ListOwnedLists": ListOwnedLists(lists, listings),
+            "ListFollowedLists": ListFollowedLists(lists, listings),
+            "ListListMemberships": ListListMemberships(lists, listings),
+            "ListPinnedLists": ListPinnedLists(lists, listings),
+            "AddListMember": AddListMember(lists, ids, views.users, listings),
+            "RemoveListMember": RemoveListMember(lists, listings),
+            "ListListMembers": ListListMembers(lists, listings, pages),
+            "ListListFollowers": ListListFollowers(lists, listings, pages),
+            "FollowList": FollowList(lists, ids, listings),
+            "UnfollowList": UnfollowList(lists),
+            "PinList": PinList(lists, ids, listings),
+            "UnpinList": UnpinList(lists),
+        },
+    )
     mesh = rpcs(
         graph_mesh_pb2.DESCRIPTOR.services_by_name["GraphMeshService"],
         {
@@ -91,6 +130,7 @@ async def build(env: Environment) -> Service:
             "ListActiveFollowers": ListActiveFollowers(store),
             "GetFollowing": GetFollowing(readmodel),
             "GetStanding": get_standing,
+            "GetListMembers": GetListMembers(lists, listings),
             "MarkActive": MarkActive(store),
             "SettleReach": SettleReach(store, readmodel),
         },
@@ -103,8 +143,8 @@ async def build(env: Environment) -> Service:
     )
     return Service(
         name="graph",
-        rpcs=[*public, *mesh, *archive],
-        background={"ids": ids.renew_forever},
+        rpcs=[*public, *of_lists, *mesh, *archive],
+        background={"ids": ids.renew_forever, "lists": settling.run},
         start=[outbox.start, *(consumer.start for consumer in consumers)],
         stop=[
             *(consumer.stop for consumer in consumers),

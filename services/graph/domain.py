@@ -9,6 +9,8 @@ from enum import IntEnum
 from mesh.cache.sets import OVERFLOW
 from mesh.errors import InvalidArgument, PermissionDenied, Violation
 
+TOPIC = "social"
+"""Where this service's events go."""
 MAX_FOLLOWING = 5_000
 """People whom one person may follow: X's own limit for most accounts, and what one home timeline can merge."""
 SEEN_WINDOW_MS = 8 * 86_400_000

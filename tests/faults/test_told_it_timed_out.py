@@ -27,8 +27,11 @@ from mesh.db.sql import Database
 from mesh.errors import AlreadyExists, DeadlineExceeded
 from mesh.outbox import Outbox
 from services.graph.domain import Line
+from services.graph.list_domain import PeopleList
 from services.graph.store.base import GraphStore
+from services.graph.store.lists import ListStore
 from services.graph.store.sql import SqlGraphStore
+from services.graph.store.sql_lists import SqlListStore
 from services.tweet.domain import Mark, StoredTweet
 from services.tweet.store.base import Applied, By, CountCheck, CountStore, TweetStore
 from services.tweet.store.checks import SqlCountCheck
@@ -42,6 +45,7 @@ PORTS: dict[type, str] = {
     SessionStore: "user",
     KeyStore: "user",
     GraphStore: "graph",
+    ListStore: "graph",
     TweetStore: "tweet",
     CountStore: "tweet",
     CountCheck: "tweet",
@@ -119,6 +123,11 @@ FOLLOWED = [call("follow", 1, 2, 10), call("follow", 3, 2, 11)]
 REQUEST = call("request", 1, 2, 10)
 BLOCK = call("block", 1, 2, 20)
 MUTE = call("mute", 1, 2, 20)
+LIST = PeopleList(300, 1, "birds", "", False, 0, 0)
+CREATE_LIST = call("create", LIST)
+ADD_MEMBER = call("add_member", 300, 1, 2, 40)
+FOLLOW_LIST = call("follow_list", 300, 2, 42)
+PIN = call("pin", 300, 2, 44)
 
 CASES = [
     # A retry comes from another registration, with an id and a session of its own. It is told that the name is taken:
@@ -179,6 +188,35 @@ CASES = [
     Case(GraphStore, call("requests_received", 2, **RANGE), [REQUEST]),
     Case(GraphStore, call("standing", 1, [2, 3]), [BLOCK, MUTE, call("follow", 1, 3, 10)]),
     Case(GraphStore, call("mark_seen", 1, 50_000_000), again=call("mark_seen", 1, 50_000_900)),
+    Case(
+        ListStore,
+        call("create", LIST, "r"),
+        again=call("create", replace(LIST, id=301), "r"),
+        answer=lambda made: made.id == LIST.id,
+    ),
+    Case(ListStore, call("create", LIST), note="without a request_id the same call is the same list"),
+    Case(ListStore, call("update", 300, 1, name="gulls", description=None, private=True), [CREATE_LIST, ADD_MEMBER]),
+    Case(ListStore, call("delete", 300, 1), [CREATE_LIST, ADD_MEMBER]),
+    Case(ListStore, call("by_ids", [300, 301]), [CREATE_LIST]),
+    Case(ListStore, call("owned", 1, **RANGE), [CREATE_LIST]),
+    Case(ListStore, call("followed", 2, **RANGE), [CREATE_LIST, FOLLOW_LIST]),
+    Case(ListStore, call("memberships", 2, **RANGE), [CREATE_LIST, ADD_MEMBER]),
+    Case(ListStore, call("pinned", 2, **RANGE), [CREATE_LIST, PIN]),
+    Case(ListStore, call("members", 300, **RANGE), [CREATE_LIST, ADD_MEMBER]),
+    Case(ListStore, call("list_followers", 300, **RANGE), [CREATE_LIST, FOLLOW_LIST]),
+    Case(ListStore, call("member_ids", 300), [CREATE_LIST, ADD_MEMBER]),
+    Case(ListStore, ADD_MEMBER, [CREATE_LIST], again=call("add_member", 300, 1, 2, 41), answer=lambda a: a is False),
+    Case(ListStore, call("remove_member", 300, 1, 2), [CREATE_LIST, ADD_MEMBER], answer=lambda a: a is False),
+    Case(ListStore, FOLLOW_LIST, [CREATE_LIST], again=call("follow_list", 300, 2, 43), answer=lambda a: a is False),
+    Case(ListStore, call("unfollow_list", 300, 2), [CREATE_LIST, FOLLOW_LIST], answer=lambda a: a is False),
+    Case(ListStore, PIN, [CREATE_LIST], again=call("pin", 300, 2, 45), answer=lambda a: a is False),
+    Case(ListStore, call("unpin", 300, 2), [CREATE_LIST, PIN], answer=lambda a: a is False),
+    Case(
+        ListStore,
+        call("settle", 10),
+        [CREATE_LIST, ADD_MEMBER, FOLLOW_LIST, PIN, call("delete", 300, 1)],
+        answer=lambda a: a is False,
+    ),
     Case(
         TweetStore,
         CREATE_TWEET,
@@ -266,6 +304,7 @@ async def opened(port: type, folder: Path) -> AsyncIterator[tuple[Any, Path]]:
         SessionStore: lambda: SqlSessionStore(database),
         KeyStore: lambda: SqlKeyStore(database),
         GraphStore: lambda: SqlGraphStore(database, outbox, Line(2)),
+        ListStore: lambda: SqlListStore(database, outbox),
         TweetStore: lambda: tweets,
         CountStore: lambda: tweets.counts,
         CountCheck: lambda: SqlCountCheck(database, outbox, tweets.counts),

@@ -18,6 +18,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor, ServiceDescriptor
 from prometheus_client import CollectorRegistry
 from rookery.api.v2.envelope_pb2 import Includes, Meta, Problem
+from rookery.api.v2.list_pb2 import List
 from rookery.api.v2.tweet_pb2 import Tweet
 from rookery.api.v2.user_pb2 import User
 
@@ -30,6 +31,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SERVICES = sorted(path.parent.name for path in ROOT.glob("services/*/app.py"))
 ENVELOPE = {"data": 1, "includes": 2, "errors": 3, "meta": 4}
 """What views/present.py writes by number."""
+RESOURCES = (Tweet.DESCRIPTOR, User.DESCRIPTOR, List.DESCRIPTOR)
+"""What `data` may be a page of."""
 VERBS = ("get", "put", "post", "delete", "patch")
 MOST = 10_000
 """No contract lets more characters or elements in than this."""
@@ -118,9 +121,9 @@ def test_an_answer_with_resources_is_an_envelope_and_nothing_else(method: Method
         return
     assert set(answer.fields_by_name) <= set(ENVELOPE)
     if "includes" in answer.fields_by_name or "errors" in answer.fields_by_name:
-        assert data.message_type in (Tweet.DESCRIPTOR, User.DESCRIPTOR)
+        assert data.message_type in RESOURCES
         assert {"includes", "errors"} <= set(answer.fields_by_name)
-    if data.is_repeated and data.message_type in (Tweet.DESCRIPTOR, User.DESCRIPTOR):
+    if data.is_repeated and data.message_type in RESOURCES:
         assert {"includes", "errors"} <= set(answer.fields_by_name)
     assert ("pagination_token" in method.input_type.fields_by_name) == ("meta" in answer.fields_by_name)
 

@@ -77,7 +77,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
         "GET /2/lists/{id}/tweets",
         "GET /2/lists/{id}/members",
         "POST /2/lists/{id}/members",
-        "DELETE /2/lists/{id}/members/{user_id}",
+        "DELETE /2/lists/{id}/members/{target_user_id}",
         "GET /2/lists/{id}/followers",
         "GET /2/users/{id}/owned_lists",
         "GET /2/users/{id}/followed_lists",
@@ -112,7 +112,7 @@ NOT_YET = {
     "GET /v1/follow_requests",
     "POST /v1/follow_requests/{id}/accept",
     "POST /v1/follow_requests/{id}/decline",
-    *REQUIRED["lists"],
+    "GET /2/lists/{id}/tweets",
 }
 """Those that are still to be made."""
 

@@ -30,14 +30,14 @@ from services.graph.domain import (
     MAX_MUTES,
     MAX_REQUESTS,
     SEEN_STEP_MS,
+    TOPIC,
     Line,
     Reach,
     check_unblocked,
     settled,
 )
 from services.graph.store.base import Audience, Edge, Relations, Standing
-
-TOPIC = "social"
+from services.graph.store.sql_lists import cut_lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,7 @@ class SqlGraphStore:
             # Everything that ties the two together ends here, in this transaction.
             await self._cut(tx, blocker_id, blocked_id)
             await self._cut(tx, blocked_id, blocker_id)
+            await cut_lists(tx, self._outbox, blocker_id, blocked_id)
             return True
 
         return await self._db.write(unit)

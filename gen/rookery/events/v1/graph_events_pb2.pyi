@@ -317,3 +317,36 @@ class UserUnmuted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UserUnmuted: _TypeAlias = UserUnmuted  # noqa: Y015
+
+@_typing.final
+class ListedCountChanged(_message.Message):
+    """ListedCountChanged: a person came onto or went from a public list, or such a
+    list was switched or deleted. Topic `social`, key user_id. The count is
+    absolute and numbered.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    LISTED_COUNT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.int
+    """Who."""
+    listed_count: _builtins.int
+    """Public lists that the person is on."""
+    version: _builtins.int
+    """Number of the last change of the person's row."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.int = ...,
+        listed_count: _builtins.int = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["listed_count", b"listed_count", "user_id", b"user_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListedCountChanged: _TypeAlias = ListedCountChanged  # noqa: Y015

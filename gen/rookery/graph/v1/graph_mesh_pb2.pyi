@@ -345,3 +345,57 @@ class MarkActiveResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MarkActiveResponse: _TypeAlias = MarkActiveResponse  # noqa: Y015
+
+@_typing.final
+class GetListMembersRequest(_message.Message):
+    """GetListMembersRequest names a list and who wants to see it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIST_ID_FIELD_NUMBER: _builtins.int
+    VIEWER_ID_FIELD_NUMBER: _builtins.int
+    list_id: _builtins.int
+    """The list."""
+    viewer_id: _builtins.int
+    """Who reads."""
+    def __init__(
+        self,
+        *,
+        list_id: _builtins.int = ...,
+        viewer_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["list_id", b"list_id", "viewer_id", b"viewer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetListMembersRequest: _TypeAlias = GetListMembersRequest  # noqa: Y015
+
+@_typing.final
+class GetListMembersResponse(_message.Message):
+    """GetListMembersResponse has everyone on the list, 5,000 at most."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THERE_FIELD_NUMBER: _builtins.int
+    MEMBER_IDS_FIELD_NUMBER: _builtins.int
+    there: _builtins.bool
+    """False for a list that is not there, and for one that does not show."""
+    @_builtins.property
+    def member_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Who is on it, in any order."""
+
+    def __init__(
+        self,
+        *,
+        there: _builtins.bool = ...,
+        member_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member_ids", b"member_ids", "there", b"there"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetListMembersResponse: _TypeAlias = GetListMembersResponse  # noqa: Y015

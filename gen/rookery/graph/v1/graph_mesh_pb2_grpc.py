@@ -66,6 +66,11 @@ class GraphMeshServiceStub:
                 request_serializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.MarkActiveRequest.SerializeToString,
                 response_deserializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.MarkActiveResponse.FromString,
                 _registered_method=True)
+        self.GetListMembers = channel.unary_unary(
+                '/rookery.graph.v1.GraphMeshService/GetListMembers',
+                request_serializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetListMembersRequest.SerializeToString,
+                response_deserializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetListMembersResponse.FromString,
+                _registered_method=True)
 
 
 class GraphMeshServiceServicer:
@@ -130,6 +135,15 @@ class GraphMeshServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetListMembers(self, request, context):
+        """GetListMembers gives everyone on a list of people, if the list shows to a
+        person. Callers: `timeline`, once a page of a list timeline. Access: the
+        list, its owner's record, memberships of one list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GraphMeshServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +176,11 @@ def add_GraphMeshServiceServicer_to_server(servicer, server):
                     servicer.MarkActive,
                     request_deserializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.MarkActiveRequest.FromString,
                     response_serializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.MarkActiveResponse.SerializeToString,
+            ),
+            'GetListMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetListMembers,
+                    request_deserializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetListMembersRequest.FromString,
+                    response_serializer=rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetListMembersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -328,6 +347,33 @@ class GraphMeshService:
             '/rookery.graph.v1.GraphMeshService/MarkActive',
             rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.MarkActiveRequest.SerializeToString,
             rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.MarkActiveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetListMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.graph.v1.GraphMeshService/GetListMembers',
+            rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetListMembersRequest.SerializeToString,
+            rookery_dot_graph_dot_v1_dot_graph__mesh__pb2.GetListMembersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -68,6 +68,11 @@ class GraphMeshServiceStub:
     answered, every page of ListActiveFollowers has the person. Callers:
     `timeline`, before a rebuild and about twice a day. Access: one row.
     """
+    GetListMembers: _grpc.UnaryUnaryMultiCallable[_graph_mesh_pb2.GetListMembersRequest, _graph_mesh_pb2.GetListMembersResponse]
+    """GetListMembers gives everyone on a list of people, if the list shows to a
+    person. Callers: `timeline`, once a page of a list timeline. Access: the
+    list, its owner's record, memberships of one list.
+    """
 
 @_typing.type_check_only
 class GraphMeshServiceAsyncStub(GraphMeshServiceStub):
@@ -108,6 +113,11 @@ class GraphMeshServiceAsyncStub(GraphMeshServiceStub):
     """MarkActive notes that a person reads their home timeline. When it has
     answered, every page of ListActiveFollowers has the person. Callers:
     `timeline`, before a rebuild and about twice a day. Access: one row.
+    """
+    GetListMembers: _aio.UnaryUnaryMultiCallable[_graph_mesh_pb2.GetListMembersRequest, _graph_mesh_pb2.GetListMembersResponse]  # type: ignore[assignment]
+    """GetListMembers gives everyone on a list of people, if the list shows to a
+    person. Callers: `timeline`, once a page of a list timeline. Access: the
+    list, its owner's record, memberships of one list.
     """
 
 class GraphMeshServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -182,6 +192,17 @@ class GraphMeshServiceServicer(metaclass=_abc_1.ABCMeta):
         """MarkActive notes that a person reads their home timeline. When it has
         answered, every page of ListActiveFollowers has the person. Callers:
         `timeline`, before a rebuild and about twice a day. Access: one row.
+        """
+
+    @_abc_1.abstractmethod
+    def GetListMembers(
+        self,
+        request: _graph_mesh_pb2.GetListMembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_graph_mesh_pb2.GetListMembersResponse, _abc.Awaitable[_graph_mesh_pb2.GetListMembersResponse]]:
+        """GetListMembers gives everyone on a list of people, if the list shows to a
+        person. Callers: `timeline`, once a page of a list timeline. Access: the
+        list, its owner's record, memberships of one list.
         """
 
 def add_GraphMeshServiceServicer_to_server(servicer: GraphMeshServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
