@@ -27,6 +27,7 @@ from services.tweet.rpc.batch_get_tweets import BatchGetTweets
 from services.tweet.rpc.create_tweet import CreateTweet
 from services.tweet.rpc.delete_tweet import DeleteTweet
 from services.tweet.rpc.get_tweets import GetTweet, ListTweetsById
+from services.tweet.rpc.list_mentions import ListMentions
 from services.tweet.rpc.list_recent_tweets import ListRecentTweets
 from services.tweet.rpc.list_related_tweets import ListConversation, ListQuoteTweets, ListRetweets
 from services.tweet.rpc.list_user_tweets import ListUserTweets
@@ -85,6 +86,7 @@ async def build(env: Environment) -> Service:
             "GetTweet": GetTweet(views),
             "ListTweetsById": ListTweetsById(views),
             "ListUserTweets": ListUserTweets(store, pages),
+            "ListMentions": ListMentions(store, pages),
             "ListConversation": ListConversation(store, views, pages),
             "ListQuoteTweets": ListQuoteTweets(store, pages),
         },

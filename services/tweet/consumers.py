@@ -26,14 +26,16 @@ def subscriptions(bus: Bus, store: TweetStore, tweets: Tweets) -> list[Subscript
     async def rewrite(events: Sequence[Message]) -> None:
         await tweets.rewrite(sorted({event.tweet_id for event in events if isinstance(event, _CHANGES)}))
 
-    async def delete_retweets(event: TweetDeleted) -> None:
+    async def cascade(event: TweetDeleted) -> None:
         while page := await store.page(By.RETWEETED, event.tweet_id, before=0, after=0, ascending=False, limit=_PAGE):
             for entry in page:
                 left = await store.delete(entry.tweet_id, entry.author_id)
                 if left:
                     await tweets.publish([left])
+        while await store.purge(event.tweet_id, _PAGE) == _PAGE:
+            pass
 
     return [
         bus.subscribe_batch("tweet-records", ["tweets", "engagement"], dispatch_batch(_CHANGES, rewrite)),
-        bus.subscribe("tweet-cascade", ["tweets"], dispatch(On(TweetDeleted, delete_retweets))),
+        bus.subscribe("tweet-cascade", ["tweets"], dispatch(On(TweetDeleted, cascade))),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -120,6 +121,11 @@ def checked_text(text: str, content: str) -> str:
 def mentioned_ids(tweet: StoredTweet) -> set[int]:
     """People mentioned in a tweet."""
     return {mention.id for mention in TweetEntities.FromString(tweet.entities).mentions if mention.id}
+
+
+def is_for(tweet: StoredTweet, excluded: Collection[int]) -> set[int]:
+    """Whom a tweet is for: those mentioned in it and whom it answers, but for its author and those `excluded`."""
+    return (mentioned_ids(tweet) | {tweet.in_reply_to_user_id}) - {0, tweet.author_id, *excluded}
 
 
 def needs_following(root: StoredTweet, viewer_id: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import httpx
 import pytest
@@ -303,3 +303,45 @@ async def test_a_wrong_count_is_mended_and_shown(alice: Account, settled: Settle
     await counted(alice, tweet, like_count=0)
     me = await alice.get("/2/users/me", user__fields="public_metrics")
     assert me["data"]["public_metrics"]["tweet_count"] == 1
+
+
+async def test_deleting_a_tweet_takes_its_likers_like_counts_back(
+    edge: httpx.AsyncClient, alice: Account, settled: Settled, stores: Stores
+) -> None:
+    """What hangs on a deleted tweet goes too: likes, bookmarks, mentions, and the counts of those who liked it."""
+    crowd = await register_many(edge, 5)
+    gone, kept = await alice.tweet(f"soon gone, @{crowd[0].username}"), await alice.tweet("stays")
+    for one in crowd:
+        for tweet in (gone, kept):
+            for what in ("likes", "bookmarks"):
+                answer = await one.request("POST", f"/2/users/{one.id}/{what}", json={"tweet_id": str(tweet)})
+                assert answer.status_code == 200, answer.text
+    await settled()
+    assert await like_counts(alice, crowd) == [2] * 5
+    await alice.delete(gone)
+    for one in crowd:
+        assert await one.pages(f"/2/users/{one.id}/bookmarks") == [kept]
+        assert await one.pages(f"/2/users/{one.id}/liked_tweets") == [kept]
+    await settled()
+    assert await like_counts(alice, crowd) == [1] * 5
+    assert (await metrics(alice, kept))["like_count"] == 5
+
+    async def left(tx: Tx) -> list[int]:
+        return [
+            int(await tx.scalar(f"SELECT COUNT(*) FROM {table} WHERE tweet_id = :id", {"id": gone}))
+            for table in ("likes", "bookmarks", "mentions")
+        ]
+
+    assert await stores.databases["tweet"].read(left) == [0, 0, 0]
+    again = await crowd[0].request("POST", f"/2/users/{crowd[0].id}/likes", json={"tweet_id": str(gone)})
+    assert_problem(again, 404)
+    back = await crowd[0].request("DELETE", f"/2/users/{crowd[0].id}/likes/{gone}")
+    assert back.json() == {"data": {"liked": False}}
+    await settled()
+    assert await like_counts(alice, crowd) == [1] * 5
+
+
+async def like_counts(reader: Account, people: Sequence[Account]) -> list[int]:
+    """How much people like, as their profiles say."""
+    found = await reader.get("/2/users", ids=",".join(str(one.id) for one in people), user__fields="public_metrics")
+    return [one["public_metrics"]["like_count"] for one in found["data"]]

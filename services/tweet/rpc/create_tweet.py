@@ -16,7 +16,7 @@ from mesh.context import current
 from mesh.errors import DeadlineExceeded, Unavailable, Unimplemented
 from mesh.ids import LeasedIds
 from mesh.interceptors.viewer import require_self, require_viewer
-from services.tweet.domain import StoredTweet, checked_text, may_not_reply, needs_following, not_visible
+from services.tweet.domain import StoredTweet, checked_text, is_for, may_not_reply, needs_following, not_visible
 from services.tweet.sight import Sight
 from services.tweet.store.base import TweetStore
 from services.tweet.tweets import Tweets
@@ -68,7 +68,9 @@ class CreateTweet:
                 possibly_sensitive=request.possibly_sensitive,
                 reply_settings=request.reply_settings or "everyone",
             )
-            tweet = await self._store.create(await self._pointed(draft, request), request.request_id)
+            draft = await self._pointed(draft, request)
+            mentioned = is_for(draft, request.reply.exclude_reply_user_ids)
+            tweet = await self._store.create(draft, request.request_id, mentioned)
             await self._tweets.publish([tweet])
         current().response_metadata.append(("x-http-status", "201"))
         return CreateTweetResponse(data=Tweet(id=tweet.id, text=tweet.text, edit_history_tweet_ids=[tweet.id]))

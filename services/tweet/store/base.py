@@ -59,8 +59,8 @@ class TweetStore(Protocol):
     """Tweets. Changes put their events into the outbox, and what they count into CountStore, in the same transaction.
     All raise Unavailable."""
 
-    async def create(self, tweet: StoredTweet, request_id: str) -> StoredTweet:
-        """Adds a tweet, which those that it points at will count.
+    async def create(self, tweet: StoredTweet, request_id: str, mentioned: Collection[int] = ()) -> StoredTweet:
+        """Adds a tweet, which those that it points at will count, and which is for those `mentioned`.
 
         Gives the one that this author's `request_id` (empty for none) made before, if it did; and for a retweet the
         one that the author made of the same original before. Raises NotFound when what is to be repeated is deleted.
@@ -92,6 +92,19 @@ class TweetStore(Protocol):
         """Tweets with something in common and ids between two bounds, exclusive, 0 for none; the newest first or last.
 
         `exclude` may name "replies" and "retweets".
+        """
+        ...
+
+    async def mentions(
+        self, user_id: int, *, before: int, after: int, ascending: bool, limit: int, exclude: Collection[str] = ()
+    ) -> list[Entry]:
+        """Tweets that mention or answer a person, as `page`."""
+        ...
+
+    async def purge(self, tweet_id: int, limit: int) -> int:
+        """Removes up to `limit` rows that hang on a deleted tweet, and counts likes back at those who gave them.
+
+        How many there were: fewer than `limit` when nothing is left. Nothing of a tweet that is there.
         """
         ...
 

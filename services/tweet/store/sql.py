@@ -38,6 +38,12 @@ _COUNTED = {"retweeted": Metric.RETWEETS, "quoted": Metric.QUOTES, "replied_to":
 _EXCLUDED = {"replies": "in_reply_to_tweet_id = 0", "retweets": "retweeted_id = 0"}
 _MARKS = {Mark.LIKE: ("likes", Metric.LIKES), Mark.BOOKMARK: ("bookmarks", Metric.BOOKMARKS)}
 
+_PURGE = (
+    "DELETE FROM {0} WHERE tweet_id = :tweet_id AND user_id IN"
+    " (SELECT user_id FROM {0} WHERE tweet_id = :tweet_id LIMIT :limit) RETURNING user_id"
+)
+_PURGED = ("bookmarks", "mentions")
+
 
 def _recent(authors: int) -> str:
     return " UNION ALL ".join(_ONE_AUTHOR.format(i) for i in range(authors)) + " ORDER BY id DESC LIMIT :limit"
@@ -56,7 +62,7 @@ class SqlTweetStore:
         self.counts = SqlCounts(db, outbox)
         """Where this store's changes are counted."""
 
-    async def create(self, tweet: StoredTweet, request_id: str) -> StoredTweet:
+    async def create(self, tweet: StoredTweet, request_id: str, mentioned: Collection[int] = ()) -> StoredTweet:
         """See TweetStore."""
 
         async def unit(tx: Tx) -> StoredTweet:
@@ -103,6 +109,9 @@ class SqlTweetStore:
             event.author_tweet_count, event.author_version = await self._count_author(tx, tweet.author_id, "tweet", 1)
             await self._publish(tx, TWEETS_TOPIC, tweet.author_id, event)
             await self._count_references(tx, tweet, 1)
+            if mentioned:
+                rows = [{"user_id": user_id, "tweet_id": tweet.id} for user_id in mentioned]
+                await tx.execute("INSERT INTO mentions (user_id, tweet_id) VALUES (:user_id, :tweet_id)", rows)
             # A retweet repeats the text: made after its original went, it would outlive the deletion of the others.
             if tweet.retweeted_id and await self._is_deleted(tx, tweet.retweeted_id):
                 raise NotFound(f"Could not find tweet with tweet_id: [{tweet.retweeted_id}].")
@@ -222,6 +231,44 @@ class SqlTweetStore:
             return [_entry(row) for row in rows.all()]
 
         return await self._db.read(unit)
+
+    async def mentions(
+        self, user_id: int, *, before: int, after: int, ascending: bool, limit: int, exclude: Collection[str] = ()
+    ) -> list[Entry]:
+        """See TweetStore."""
+        conditions = "".join(f" AND {_EXCLUDED[name]}" for name in sorted(exclude))
+
+        async def unit(tx: Tx) -> list[Entry]:
+            rows = await tx.execute(
+                f"SELECT {_ENTRY} FROM mentions AS m JOIN tweets AS t ON t.id = m.tweet_id WHERE m.user_id = :user_id"
+                f" AND m.tweet_id < :before AND m.tweet_id > :after AND NOT t.deleted{conditions}"
+                f" ORDER BY m.tweet_id {'ASC' if ascending else 'DESC'} LIMIT :limit",
+                {"user_id": user_id, "before": before or _MAX_ID, "after": after, "limit": limit},
+            )
+            return [_entry(row) for row in rows.all()]
+
+        return await self._db.read(unit)
+
+    async def purge(self, tweet_id: int, limit: int) -> int:
+        """See TweetStore."""
+
+        async def unit(tx: Tx) -> int:
+            if not await self._is_deleted(tx, tweet_id):
+                return 0
+            params = {"tweet_id": tweet_id, "limit": limit}
+            likers = [row.user_id for row in (await tx.execute(_PURGE.format("likes"), params)).all()]
+            for user_id in likers:
+                count, version = await self._count_author(tx, user_id, "like", -1)
+                event = TweetUnliked(user_id=user_id, tweet_id=tweet_id, like_count=count, like_version=version)
+                await self._publish(tx, ENGAGEMENT_TOPIC, tweet_id, event)
+            done = len(likers)
+            for table in _PURGED:
+                if done < limit:
+                    rows = await tx.execute(_PURGE.format(table), {"tweet_id": tweet_id, "limit": limit - done})
+                    done += len(rows.all())
+            return done
+
+        return await self._db.write(unit)
 
     async def recent(self, author_ids: Sequence[int], *, before: int, after: int, limit: int) -> list[Entry]:
         """See TweetStore."""

@@ -484,6 +484,64 @@ class TweetStoreSuite(ABC):
         found = await tweets.marked_tweets(Mark.LIKE, BOB, before=0, after=0, limit=9)
         assert found == [Marked(200, 10), Marked(111, 11)]
 
+    # --- mentions
+
+    async def test_a_tweet_is_listed_for_those_whom_it_mentions(self, tweets: TweetStore) -> None:
+        await tweets.create(tweet_of(10), "", {BOB, EVE})
+        reply = await tweets.create(tweet_of(11, in_reply_to_tweet_id=5, in_reply_to_user_id=BOB), "", {BOB})
+        await tweets.create(tweet_of(12), "")
+        await tweets.create(tweet_of(13), "", {BOB})
+        await tweets.create(tweet_of(14), "", {BOB})
+        await tweets.delete(13, ADA)
+
+        async def page(user_id: int, before: int = 0, after: int = 0, **more: object) -> list[int]:
+            wanted = {"ascending": False, "limit": 9, **more}
+            return ids(await tweets.mentions(user_id, before=before, after=after, **wanted))  # type: ignore[arg-type]
+
+        assert await page(BOB) == [14, 11, 10]
+        assert await page(EVE) == [10]
+        assert await page(ADA) == []
+        assert await page(BOB, limit=2) == [14, 11]
+        assert await page(BOB, before=14) == [11, 10]
+        assert await page(BOB, after=10) == [14, 11]
+        assert await page(BOB, after=10, before=14) == [11]
+        assert await page(BOB, ascending=True, limit=2) == [10, 11]
+        assert await page(BOB, exclude=frozenset({"replies"})) == [14, 10]
+        [found] = await tweets.mentions(BOB, before=12, after=10, ascending=False, limit=9)
+        assert found == reply.entry
+
+    async def test_a_repeated_request_mentions_nobody_else(self, tweets: TweetStore) -> None:
+        await tweets.create(tweet_of(10), "r1", {BOB})
+        await tweets.create(tweet_of(11), "r1", {BOB, EVE})
+        assert ids(await tweets.mentions(BOB, before=0, after=0, ascending=False, limit=9)) == [10]
+        assert await tweets.mentions(EVE, before=0, after=0, ascending=False, limit=9) == []
+
+    # --- what hangs on a deleted tweet
+
+    async def test_what_hangs_on_a_deleted_tweet_goes_in_pages(self, stores: TweetStores) -> None:
+        tweets = stores.tweets
+        for tweet_id in (10, 11):
+            await tweets.create(tweet_of(tweet_id), "", {BOB, EVE})
+            for person in range(50, 55):
+                await tweets.mark(Mark.LIKE, person, tweet_id, tweet_id * 100 + person)
+                await tweets.mark(Mark.BOOKMARK, person, tweet_id, tweet_id * 100 + person)
+        assert await tweets.purge(10, 4) == 0, "it is there"
+        await tweets.delete(10, ADA)
+        before = len(await stores.events())
+        assert [await tweets.purge(10, 4) for _ in range(5)] == [4, 4, 4, 0, 0]
+        for mark in Mark:
+            assert await tweets.marking_users(mark, 10, before=0, after=0, limit=9) == []
+            assert len(await tweets.marking_users(mark, 11, before=0, after=0, limit=9)) == 5
+            assert [one.other_id for one in await tweets.marked_tweets(mark, 50, before=0, after=0, limit=9)] == [11]
+        assert ids(await tweets.mentions(BOB, before=0, after=0, ascending=False, limit=9)) == [11]
+        told = [event.message for event in (await stores.events())[before:]]
+        assert sorted(one.user_id for one in told if isinstance(one, TweetUnliked)) == [50, 51, 52, 53, 54]
+        assert all(isinstance(one, TweetUnliked) and one.like_count == 1 for one in told)
+        await self.add_up(stores)
+        assert (await self.one(tweets, 11)).like_count == 5
+        assert await stores.check.wrong_authors([50, 51, 52, 53, 54]) == []
+        assert await tweets.purge(99, 4) == 0
+
     # --- all together
 
     @staticmethod

@@ -43,8 +43,8 @@ class CreateTweetRequest(_message.Message):
         """
         @_builtins.property
         def exclude_reply_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-            """People of the conversation who are not to be mentioned. Nobody is
-            mentioned who is not in the text, so this changes nothing.
+            """People who are not to be mentioned: the answer does not come to them,
+            not even to whom it answers.
             """
 
         def __init__(
@@ -535,6 +535,122 @@ class ListUserTweetsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListUserTweetsResponse: _TypeAlias = ListUserTweetsResponse  # noqa: Y015
+
+@_typing.final
+class ListMentionsRequest(_message.Message):
+    """ListMentionsRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    EXCLUDE_FIELD_NUMBER: _builtins.int
+    SINCE_ID_FIELD_NUMBER: _builtins.int
+    UNTIL_ID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The person mentioned."""
+    max_results: _builtins.int
+    """1 to 100; 10 when absent."""
+    pagination_token: _builtins.str
+    """`meta.next_token` of the page before."""
+    expansions: _builtins.str
+    """What to include, as in GetTweetRequest."""
+    exclude: _builtins.str
+    """Comma-separated: replies, retweets."""
+    since_id: _builtins.int
+    """Only tweets newer than this one."""
+    until_id: _builtins.int
+    """Only tweets older than this one."""
+    start_time: _builtins.str
+    """Only tweets from this time on (RFC 3339)."""
+    end_time: _builtins.str
+    """Only tweets before this time (RFC 3339)."""
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of the tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of included people."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        max_results: _builtins.int | None = ...,
+        pagination_token: _builtins.str = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+        exclude: _builtins.str = ...,
+        since_id: _builtins.int = ...,
+        until_id: _builtins.int = ...,
+        start_time: _builtins.str = ...,
+        end_time: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "end_time", b"end_time", "exclude", b"exclude", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "since_id", b"since_id", "start_time", b"start_time", "tweet", b"tweet", "until_id", b"until_id", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___ListMentionsRequest: _TypeAlias = ListMentionsRequest  # noqa: Y015
+
+@_typing.final
+class ListMentionsResponse(_message.Message):
+    """ListMentionsResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_tweet_pb2.Tweet]:
+        """The tweets."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Where to go on."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_tweet_pb2.Tweet] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMentionsResponse: _TypeAlias = ListMentionsResponse  # noqa: Y015
 
 @_typing.final
 class ListConversationRequest(_message.Message):

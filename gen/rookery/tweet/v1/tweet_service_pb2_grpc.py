@@ -60,6 +60,11 @@ class TweetServiceStub:
                 request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListUserTweetsRequest.SerializeToString,
                 response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListUserTweetsResponse.FromString,
                 _registered_method=True)
+        self.ListMentions = channel.unary_unary(
+                '/rookery.tweet.v1.TweetService/ListMentions',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListMentionsRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListMentionsResponse.FromString,
+                _registered_method=True)
         self.ListConversation = channel.unary_unary(
                 '/rookery.tweet.v1.TweetService/ListConversation',
                 request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListConversationRequest.SerializeToString,
@@ -121,6 +126,15 @@ class TweetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListMentions(self, request, context):
+        """ListMentions lists the tweets that mention a person or answer one of
+        theirs, the newest first; not their own, and no retweets. Callers: outside
+        clients. Access: one keyset page by person.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListConversation(self, request, context):
         """ListConversation lists a conversation, the newest tweet first. Callers:
         outside clients. Access: one keyset page by conversation.
@@ -164,6 +178,11 @@ def add_TweetServiceServicer_to_server(servicer, server):
                     servicer.ListUserTweets,
                     request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListUserTweetsRequest.FromString,
                     response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListUserTweetsResponse.SerializeToString,
+            ),
+            'ListMentions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMentions,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListMentionsRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListMentionsResponse.SerializeToString,
             ),
             'ListConversation': grpc.unary_unary_rpc_method_handler(
                     servicer.ListConversation,
@@ -312,6 +331,33 @@ class TweetService:
             '/rookery.tweet.v1.TweetService/ListUserTweets',
             rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListUserTweetsRequest.SerializeToString,
             rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListUserTweetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMentions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.TweetService/ListMentions',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListMentionsRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListMentionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,11 @@ class TweetServiceStub:
     """ListUserTweets lists one author's tweets, the newest first. Callers:
     outside clients. Access: one keyset page by author.
     """
+    ListMentions: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.ListMentionsRequest, _tweet_service_pb2.ListMentionsResponse]
+    """ListMentions lists the tweets that mention a person or answer one of
+    theirs, the newest first; not their own, and no retweets. Callers: outside
+    clients. Access: one keyset page by person.
+    """
     ListConversation: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.ListConversationRequest, _tweet_service_pb2.ListConversationResponse]
     """ListConversation lists a conversation, the newest tweet first. Callers:
     outside clients. Access: one keyset page by conversation.
@@ -96,6 +101,11 @@ class TweetServiceAsyncStub(TweetServiceStub):
     ListUserTweets: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.ListUserTweetsRequest, _tweet_service_pb2.ListUserTweetsResponse]  # type: ignore[assignment]
     """ListUserTweets lists one author's tweets, the newest first. Callers:
     outside clients. Access: one keyset page by author.
+    """
+    ListMentions: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.ListMentionsRequest, _tweet_service_pb2.ListMentionsResponse]  # type: ignore[assignment]
+    """ListMentions lists the tweets that mention a person or answer one of
+    theirs, the newest first; not their own, and no retweets. Callers: outside
+    clients. Access: one keyset page by person.
     """
     ListConversation: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.ListConversationRequest, _tweet_service_pb2.ListConversationResponse]  # type: ignore[assignment]
     """ListConversation lists a conversation, the newest tweet first. Callers:
@@ -162,6 +172,17 @@ class TweetServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tweet_service_pb2.ListUserTweetsResponse, _abc.Awaitable[_tweet_service_pb2.ListUserTweetsResponse]]:
         """ListUserTweets lists one author's tweets, the newest first. Callers:
         outside clients. Access: one keyset page by author.
+        """
+
+    @_abc_1.abstractmethod
+    def ListMentions(
+        self,
+        request: _tweet_service_pb2.ListMentionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.ListMentionsResponse, _abc.Awaitable[_tweet_service_pb2.ListMentionsResponse]]:
+        """ListMentions lists the tweets that mention a person or answer one of
+        theirs, the newest first; not their own, and no retweets. Callers: outside
+        clients. Access: one keyset page by person.
         """
 
     @_abc_1.abstractmethod
