@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from views.text import MAX_WEIGHT, entities, problem_of, weight
+from views.text import MAX_WEIGHT, entities, problem_of, profile_entities, weight
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466"
 URL = "https://example.com/a"
@@ -220,8 +220,8 @@ def test_mentions(text: str, expected: list[str]) -> None:
         ("$BRK.A $RDS_B", ["BRK.A", "RDS_B"]),
         ("$1 $100 $", []),
         ("$ABCDEFG", []),
-        ("a$B $$A $A$B", []),
-        ("($ABC)", ["ABC"]),
+        ("a$B $$A $A$B", ["A"]),
+        ("($ABC)", []),
     ],
 )
 def test_cashtags(text: str, expected: list[str]) -> None:
@@ -256,6 +256,50 @@ def test_a_link_has_its_scheme_when_expanded_and_none_when_shown() -> None:
     assert loud.expanded_url == loud.url
 
 
+@pytest.mark.parametrize(
+    ("link", "shown"),
+    [
+        ("https://www.example.com/watch?v=abcdefgh", "example.com/watch?v=abcdef…"),
+        ("https://developer.example.com/en/use-cases/shops", "developer.example.com/en/use-cases/s…"),
+        ("https://example.com/en/community/xy", "example.com/en/community/x…"),
+        ("https://example.com/en/community", "example.com/en/community"),
+        ("http://example.com?query=string&more", "example.com?query=string&m…"),
+        ("https://" + "long-label." * 5 + "example.com/", "long-label." * 5 + "example.com/"),
+        ("WWW.example.com", "example.com"),
+    ],
+)
+def test_a_link_is_shown_with_its_host_and_15_characters_more(link: str, shown: str) -> None:
+    (found,) = entities(link).urls
+    assert found.url == link
+    assert found.display_url == shown
+
+
+# --- profiles
+
+
+def test_a_profile_has_entities_of_its_link_and_its_description() -> None:
+    found = profile_entities("I am @ada of example.com, #math & $ABC", "https://www.example.com/ada")
+    (link,) = found.url.urls
+    assert (link.start, link.end, link.url, link.display_url) == (
+        0,
+        27,
+        "https://www.example.com/ada",
+        "example.com/ada",
+    )
+    assert [(tag.start, tag.end, tag.tag) for tag in found.description.hashtags] == [(26, 31, "math")]
+    assert [tag.tag for tag in found.description.cashtags] == ["ABC"]
+    assert [mention.username for mention in found.description.mentions] == ["ada"]
+    assert [url.expanded_url for url in found.description.urls] == ["http://example.com"]
+
+
+def test_what_a_profile_has_nothing_of_is_not_set() -> None:
+    assert profile_entities("", "") == profile_entities("just words", "")
+    assert not profile_entities("just words", "").ByteSize()
+    assert not profile_entities("just words", "https://example.com").HasField("description")
+    assert not profile_entities("#words", "").HasField("url")
+    assert profile_entities("", "no-address").url.urls[0].url == "no-address"  # whatever it is, it is one link
+
+
 # --- hostile texts
 
 
@@ -283,6 +327,13 @@ def test_a_link_has_its_scheme_when_expanded_and_none_when_shown() -> None:
         "-" * 2_000 + ".com",
         "a-" * 1_000 + ".com",
         ("a." * 31 + "b ") * 60,
+        ("a." * 31 + "b/") * 30,
+        ("é." * 31 + "b ") * 60,
+        ("é" * 55 + ".") * 30 + "com",
+        "http://a.com/" + "." * 2_000,
+        "rt@a" * 1_000,
+        "@a/b" * 1_000,
+        "$a.b" * 1_000,
         "語.com" * 400,
         "é" * 2_040 + ".com",
         "\u200d" * 4_000,
