@@ -60,23 +60,40 @@ class Facts:
     """Username by id."""
     following: dict[int, frozenset[int]]
     """Whom each person follows; absent for nobody."""
-    tweets: dict[int, tuple[tuple[int, int], ...]]
-    """By author: (id, id of the person answered or 0), the newest first; no retweet whose original is gone."""
+    hidden: dict[int, frozenset[int]]
+    """Whom each person blocks or mutes, and who blocks them; absent for nobody."""
+    protected: frozenset[int]
+    """Whose tweets only followers see."""
+    gone: frozenset[int]
+    """Who is deactivated or suspended."""
+    tweets: dict[int, tuple[tuple[int, int, int], ...]]
+    """By author: (id, id of the person answered or 0, id of the person repeated or 0), the newest first; no retweet
+    whose original is gone."""
 
     def home(self, viewer: int) -> list[int]:
         """The home timeline that follows from the facts: ids, the newest first.
 
         The newest 800 tweets by the viewer and those they follow, of which a reply shows only when the viewer follows
-        the person answered too, is that person, or it answers its own author. One's own always show.
+        the person answered too, is that person, or it answers its own author. One's own always show. Nothing shows of
+        anybody who is gone, of whom the viewer blocks or mutes, of who blocks the viewer, and of protected people whom
+        the viewer does not follow; retweets neither, when that is so for the author of the original.
         """
         followed = self.following.get(viewer, frozenset())
+        hidden = self.hidden.get(viewer, frozenset())
+
+        def seen(author: int) -> bool:
+            if author in self.gone:
+                return False
+            return author == viewer or (author not in hidden and (author not in self.protected or author in followed))
 
         def shown(author: int) -> Iterator[int]:
-            for tweet, answered in self.tweets.get(author, ()):
-                if author == viewer or not answered or answered in (viewer, author) or answered in followed:
+            for tweet, answered, repeated in self.tweets.get(author, ()):
+                belongs = author == viewer or not answered or answered in (viewer, author) or answered in followed
+                if belongs and (not repeated or seen(repeated)):
                     yield tweet
 
-        return list(islice(heapq.merge(*map(shown, {viewer, *followed}), reverse=True), LIMIT))
+        authors = [author for author in {viewer, *followed} if seen(author)]
+        return list(islice(heapq.merge(*map(shown, authors), reverse=True), LIMIT))
 
 
 async def read_facts(stores: Stores) -> Facts:
@@ -89,26 +106,46 @@ async def read_facts(stores: Stores) -> Facts:
     async def names(tx: Tx) -> dict[int, str]:
         return {row.id: row.username for row in (await tx.execute("SELECT id, username FROM users")).all()}
 
-    async def following(tx: Tx) -> dict[int, frozenset[int]]:
-        found: dict[int, set[int]] = {}
-        for row in (await tx.execute("SELECT follower_id, followee_id FROM follows")).all():
-            found.setdefault(row.follower_id, set()).add(row.followee_id)
-        return {follower: frozenset(followees) for follower, followees in found.items()}
+    async def people(tx: Tx) -> tuple[frozenset[int], frozenset[int]]:
+        protected = (await tx.execute("SELECT id FROM users WHERE protected")).all()
+        gone = (await tx.execute("SELECT id FROM users WHERE suspended OR deactivated_ms > 0")).all()
+        return frozenset(row.id for row in protected), frozenset(row.id for row in gone)
 
-    async def tweets(tx: Tx) -> dict[int, tuple[tuple[int, int], ...]]:
+    async def pairs(tx: Tx, query: str) -> dict[int, frozenset[int]]:
+        found: dict[int, set[int]] = {}
+        for row in (await tx.execute(query)).all():
+            found.setdefault(row.one, set()).add(row.other)
+        return {one: frozenset(others) for one, others in found.items()}
+
+    async def following(tx: Tx) -> dict[int, frozenset[int]]:
+        return await pairs(tx, "SELECT follower_id AS one, followee_id AS other FROM follows")
+
+    async def hidden(tx: Tx) -> dict[int, frozenset[int]]:
+        return await pairs(
+            tx,
+            "SELECT blocker_id AS one, blocked_id AS other FROM blocks UNION SELECT blocked_id, blocker_id FROM blocks"
+            " UNION SELECT muter_id, muted_id FROM mutes",
+        )
+
+    async def tweets(tx: Tx) -> dict[int, tuple[tuple[int, int, int], ...]]:
         query = (
-            "SELECT t.id, t.author_id, t.in_reply_to_user_id FROM tweets t LEFT JOIN tweets o ON o.id = t.retweeted_id"
+            "SELECT t.id, t.author_id, t.in_reply_to_user_id, COALESCE(o.author_id, 0) AS repeated_id FROM tweets t"
+            " LEFT JOIN tweets o ON o.id = t.retweeted_id"
             " WHERE NOT t.deleted AND (t.retweeted_id = 0 OR NOT o.deleted) ORDER BY t.id DESC"
         )
-        found: dict[int, list[tuple[int, int]]] = {}
+        found: dict[int, list[tuple[int, int, int]]] = {}
         for row in (await tx.execute(query)).all():
-            found.setdefault(row.author_id, []).append((row.id, row.in_reply_to_user_id))
+            found.setdefault(row.author_id, []).append((row.id, row.in_reply_to_user_id, row.repeated_id))
         return {author: tuple(written) for author, written in found.items()}
 
+    protected, gone = await stores.users.read(people, deadline=_READ_S)
     return Facts(
-        await stores.users.read(names, deadline=_READ_S),
-        await stores.graph.read(following, deadline=_READ_S),
-        await stores.tweets.read(tweets, deadline=_READ_S),
+        names=await stores.users.read(names, deadline=_READ_S),
+        following=await stores.graph.read(following, deadline=_READ_S),
+        hidden=await stores.graph.read(hidden, deadline=_READ_S),
+        protected=protected,
+        gone=gone,
+        tweets=await stores.tweets.read(tweets, deadline=_READ_S),
     )
 
 
@@ -260,7 +297,7 @@ async def check_timelines(state: MeshState, *, sample: int | None = None, settle
             for _ in range(_ROUNDS):
                 await settle(stores, settle_s)
                 facts = await read_facts(stores)
-                people = list(facts.names)
+                people = [person for person in facts.names if person not in facts.gone]
                 if sample is not None and sample < len(people):
                     people = random.sample(people, sample)
                 outcome = await _compare_all(edge, facts, people)

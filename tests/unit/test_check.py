@@ -7,8 +7,17 @@ from cli.check import Difference, Facts, compare
 ADA, BOB, CAROL, DAN = 1, 2, 3, 4
 
 
-def _facts(tweets: dict[int, tuple[tuple[int, int], ...]], following: dict[int, frozenset[int]]) -> Facts:
-    return Facts({}, following, tweets)
+def _facts(
+    tweets: dict[int, tuple[tuple[int, ...], ...]],
+    following: dict[int, frozenset[int]],
+    *,
+    hidden: dict[int, frozenset[int]] | None = None,
+    protected: frozenset[int] = frozenset(),
+    gone: frozenset[int] = frozenset(),
+) -> Facts:
+    """Tweets are (id, person answered), or (id, person answered, person repeated)."""
+    whole = {author: tuple((*tweet, 0)[:3] for tweet in written) for author, written in tweets.items()}
+    return Facts({}, following, hidden or {}, protected, gone, whole)
 
 
 def test_home_is_ones_own_and_those_one_follows_the_newest_first() -> None:
@@ -33,6 +42,18 @@ def test_home_ends_after_800_that_show() -> None:
     shown = tuple((n, 0) for n in range(4_000, 3_000, -1))
     facts = _facts({BOB: hidden + shown}, {ADA: frozenset({BOB})})
     assert facts.home(ADA) == list(range(4_000, 3_200, -1))
+
+
+def test_nothing_shows_of_those_who_are_blocked_muted_gone_or_protected_from_the_viewer() -> None:
+    tweets = {ADA: ((60, 0),), BOB: ((50, 0), (40, 0, CAROL), (30, 0, ADA)), CAROL: ((20, 0),)}
+    following = {ADA: frozenset({BOB, CAROL}), DAN: frozenset({BOB})}
+    assert _facts(tweets, following).home(ADA) == [60, 50, 40, 30, 20]
+    assert _facts(tweets, following, hidden={ADA: frozenset({CAROL})}).home(ADA) == [60, 50, 30]
+    assert _facts(tweets, following, hidden={ADA: frozenset({BOB})}).home(ADA) == [60, 20]
+    assert _facts(tweets, following, gone=frozenset({CAROL})).home(ADA) == [60, 50, 30]
+    protected = _facts(tweets, following, protected=frozenset({CAROL, ADA}))
+    assert protected.home(ADA) == [60, 50, 40, 30, 20]
+    assert protected.home(DAN) == [50]
 
 
 def test_a_timeline_as_it_must_be_has_no_difference() -> None:
