@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from rookery.api.v2.envelope_pb2 import Meta, Problem
 
 from views.plan import Plan
-from views.record import TWEET, USER, author_of, is_there
+from views.record import TWEET, USER, author_of, authors_of, is_there
 from views.shown import Views, shown
 from views.visibility import Surface
 
@@ -102,7 +102,7 @@ async def present_tweets(
     if not plan.expansions:
         return _page(data, b"", errors, meta)
     known: dict[int, bytes | None] = dict(people or {})
-    wanted = dict.fromkeys(author_of(record) for record in records) if "author_id" in plan.expansions else {}
+    wanted = dict.fromkeys(authors_of(records)) if "author_id" in plan.expansions else {}
     included: list[bytes] = []
     missing: list[Problem] = list(errors)
     if plan.expansions != {"author_id"}:

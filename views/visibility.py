@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
 from itertools import product
 
+from mesh.cache.records import VERSION_BYTES
 from views.entry import Entry
-from views.record import is_protected, is_there
+from views.record import PROTECTED, is_there
 
 
 class Surface(Enum):
@@ -49,15 +50,22 @@ class Surface(Enum):
         return self in (Surface.HOME, Surface.LIST, Surface.MENTIONS)
 
 
-class State(Enum):
+class State(IntEnum):
     """How an account stands."""
 
-    PUBLIC = "public"
+    PUBLIC = 0
     """Everybody sees its tweets."""
-    PROTECTED = "protected"
+    PROTECTED = 1
     """Its followers do."""
-    GONE = "gone"
+    GONE = 2
     """Deactivated, suspended, erased, or never there."""
+
+
+def state_of(record: bytes | None) -> State:
+    """How an account stands, from its record (views/record.py)."""
+    if record is None or len(record) <= VERSION_BYTES:
+        return State.GONE
+    return State.PROTECTED if record[VERSION_BYTES] & PROTECTED else State.PUBLIC
 
 
 class Verdict(Enum):
@@ -156,27 +164,20 @@ class Facts:
 
     def state(self, user_id: int) -> State:
         """Of one of their accounts."""
-        record = self.people.get(user_id)
-        if record is None or not is_there(record):
-            return State.GONE
-        return State.PROTECTED if is_protected(record) else State.PUBLIC
+        return state_of(self.people.get(user_id))
 
     def seen(self, surface: Surface) -> frozenset[int]:
         """Those of them whose tweets show."""
         feed = surface.feed
         seen = self._seen.get(feed)
         if seen is None:
-            shows, viewer, followed, blocked, muted = (
-                _SHOWS[feed],
-                self.viewer_id,
-                self.followed,
-                self.blocked,
-                self.muted,
+            shows, viewer = _SHOWS[feed], self.viewer_id
+            followed, blocked, muted = self.followed, self.blocked, self.muted
+            seen = self._seen[feed] = frozenset(
+                i
+                for i, record in self.people.items()
+                if (i == viewer, i in followed, i in blocked, i in muted, state_of(record)) in shows
             )
-            seen = frozenset(
-                i for i in self.people if (i == viewer, i in followed, i in blocked, i in muted, self.state(i)) in shows
-            )
-            self._seen[feed] = seen
         return seen
 
     def sees(self, user_id: int, surface: Surface) -> bool:

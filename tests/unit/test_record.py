@@ -12,7 +12,8 @@ from rookery.api.v2.user_pb2 import User
 
 from mesh.cache.records import TOMBSTONE
 from views.entry import SIZE, Entry, unpack, unpack_all
-from views.record import TWEET, USER, Layout, author_of, entry_of, is_protected, is_there, person_facts
+from views.record import TWEET, USER, Layout, author_of, authors_of, entry_of, is_there, person_facts
+from views.visibility import State, state_of
 
 LAYOUTS: list[Layout[Any]] = [TWEET, USER]
 IDS = st.integers(0, 2**63 - 1)
@@ -66,7 +67,15 @@ def test_a_persons_record_gives_back_all_of_it(user: User) -> None:
 
 @pytest.mark.parametrize("protected", [True, False])
 def test_a_persons_record_tells_who_is_protected(protected: bool) -> None:
-    assert is_protected(USER.encode(User(id=1), version=1, facts=person_facts(protected=protected))) is protected
+    record = USER.encode(User(id=1), version=1, facts=person_facts(protected=protected))
+    assert state_of(record) is (State.PROTECTED if protected else State.PUBLIC)
+
+
+def test_the_authors_of_records_come_once_each_in_their_order() -> None:
+    records = [
+        TWEET.encode(Tweet(id=i), version=1, facts=Entry(i, author).pack()) for i, author in enumerate([7, 9, 7])
+    ]
+    assert authors_of(records) == [7, 9]
 
 
 def test_facts_of_another_size_are_refused() -> None:

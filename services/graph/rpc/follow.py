@@ -11,7 +11,7 @@ from services.graph.people import require_person
 from services.graph.readmodel import ReadModel
 from services.graph.store.base import GraphStore
 from views.hydrate import Hydrator
-from views.record import is_protected
+from views.visibility import State, state_of
 
 
 class Follow:
@@ -32,7 +32,7 @@ class Follow:
         record = await require_person(self._users, target, "target_user_id")
         follow_id = await self._ids.next()
         pending = False
-        if is_protected(record):
+        if state_of(record) is State.PROTECTED:
             pending = await self._store.request(viewer, target, follow_id)
         else:
             await self._store.follow(viewer, target, follow_id)

@@ -119,9 +119,9 @@ class GetHomeTimeline:
             (entry, record)
             for entry, record in zip(entries, records, strict=True)
             if record is not None
-            and is_there(record)
-            and belongs(entry, page.viewer, facts.followed, page.window.exclude)
             and among(entry, seen)
+            and belongs(entry, page.viewer, facts.followed, page.window.exclude)
+            and is_there(record)
         ]
 
     async def _hydrate(self, viewer: int, entries: Sequence[Entry]) -> tuple[list[bytes | None], Facts]:
