@@ -24,6 +24,7 @@ from mesh.ids import LeasedIds
 from mesh.interceptors.base import Priority
 from mesh.objects import Objects
 from mesh.outbox import Outbox, OutboxOptions
+from mesh.paging import Cursors
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
 from services.user.consumers import subscriptions
@@ -48,6 +49,7 @@ from services.user.rpc.logout import Logout
 from services.user.rpc.refresh import Refresh
 from services.user.rpc.register import Register
 from services.user.rpc.resolve_usernames import ResolveUsernames
+from services.user.rpc.search_users import SearchUsers
 from services.user.rpc.set_suspension import SetSuspension
 from services.user.rpc.update_me import UpdateMe
 from services.user.sessions import Sessions
@@ -62,6 +64,7 @@ from views.shown import Views
 
 _DAY_MS = 86_400_000
 _NAMES_TTL_S = 300
+_PARSED_AT_ONCE = 100  # people in one transaction, each about a millisecond
 
 
 def _now_ms() -> int:
@@ -102,12 +105,14 @@ async def build(env: Environment) -> Service:
 
     async def housekeeping() -> None:
         while True:
-            await asyncio.sleep(60)
             try:
+                while parsed := await store.parse_again(_PARSED_AT_ONCE):
+                    await people.publish(parsed)
+                await asyncio.sleep(60)
                 await tokens.load()
                 await sessions.forget_expired()
-            except Unavailable:
-                continue  # said by the database already; again in a minute
+            except Unavailable:  # said by the database already; again in a minute
+                await asyncio.sleep(60)
 
     auth = rpcs(
         user_service_pb2.DESCRIPTOR.services_by_name["AuthService"],
@@ -125,12 +130,13 @@ async def build(env: Environment) -> Service:
         user_service_pb2.DESCRIPTOR.services_by_name["UserService"],
         {
             "GetMe": GetMe(users),
-            "UpdateMe": UpdateMe(store, people),
+            "UpdateMe": UpdateMe(store, people, views.tweets),
             "Deactivate": Deactivate(store, passwords, people, _now_ms),
             "GetUser": GetUser(users),
             "ListUsersById": ListUsersById(users),
             "GetUserByUsername": GetUserByUsername(users, people),
             "ListUsersByUsername": ListUsersByUsername(users, people),
+            "SearchUsers": SearchUsers(store, views, Cursors(settings.cursor_key)),
         },
     )
     mesh = rpcs(

@@ -53,6 +53,10 @@ def subscriptions(bus: Bus, store: UserStore, people: People) -> list[Subscripti
     async def count(events: Sequence[Message]) -> None:
         await people.publish(await store.apply_counts(count_changes(events)))
 
+    async def unpin(events: Sequence[Message]) -> None:
+        deleted = [event for event in events if isinstance(event, TweetDeleted)]
+        await people.publish(await store.unpin([(event.author_id, event.tweet_id) for event in deleted]))
+
     async def rewrite(events: Sequence[Message]) -> None:
         ids = {event.user_id for event in events if isinstance(event, _CHANGED)}
         await people.load(sorted(ids))
@@ -63,5 +67,6 @@ def subscriptions(bus: Bus, store: UserStore, people: People) -> list[Subscripti
             ["social", "tweets", "engagement"],
             dispatch_batch(_COUNTED, count),
         ),
+        bus.subscribe_batch("user-pins", ["tweets"], dispatch_batch([TweetDeleted], unpin)),
         bus.subscribe_batch("user-records", ["users"], dispatch_batch(_CHANGED, rewrite)),
     ]

@@ -20,6 +20,8 @@ from mesh.errors import Unauthenticated
 from mesh.ids import rfc3339_of_id
 from views.record import USER, person_facts
 
+PARSED = 1
+"""Number of the rules by which words and entities of profiles are made. With another number all are made again."""
 GRACE_MS = 30 * 86_400_000
 """How long a deactivated account can be had back: 30 days, as the X help centre has it."""
 _SESSION_BYTES = 16

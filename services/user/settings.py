@@ -30,6 +30,8 @@ class UserSettings:
     """gRPC target of `graph`, for who may see them, and for exports."""
     objects_url: str
     """Where archives are kept, `file:///folder`."""
+    cursor_key: bytes
+    """Key of page cursors."""
     access_token_seconds: int
     """How long an access token is good."""
     session_days: int
@@ -47,6 +49,7 @@ class UserSettings:
             tweet_target=env.text("TWEET_TARGET"),
             graph_target=env.text("GRAPH_TARGET"),
             objects_url=_objects_url(env),
+            cursor_key=env.secret("CURSOR_KEY"),
             access_token_seconds=env.number("ACCESS_TOKEN_SECONDS", 3600, least=1, most=86_400),
             session_days=env.number("SESSION_DAYS", 30, least=1, most=400),
             outbox_keep_seconds=env.number("OUTBOX_KEEP_SECONDS", 600, least=1, most=86_400),

@@ -237,4 +237,26 @@ def test_every_topic_with_counts_is_read() -> None:
     bus = Recorder()
     subscriptions(cast("Bus", bus), cast("Any", None), cast("Any", None))
     topics = {group: set(topics) for group, (topics, _) in bus.groups.items()}
-    assert topics == {"user-counts": {"social", "tweets", "engagement"}, "user-records": {"users"}}
+    assert topics == {
+        "user-counts": {"social", "tweets", "engagement"},
+        "user-pins": {"tweets"},
+        "user-records": {"users"},
+    }
+
+
+async def test_a_deleted_tweet_is_pinned_no_more(world: World) -> None:
+    for user_id in (ADA, BOB):
+        await world.store.update(user_id, {"pinned_tweet_id": 5}, UserProfileChanged(user_id=user_id))
+    await world.bus.deliver(
+        "user-pins",
+        TweetDeleted(tweet_id=5, author_id=ADA),
+        TweetCreated(tweet_id=5, author_id=BOB),
+        TweetDeleted(tweet_id=6, author_id=BOB),
+        TweetDeleted(tweet_id=5, author_id=404),
+        TweetDeleted(tweet_id=5, author_id=ADA),
+    )
+    (ada, bob) = sorted(await world.store.by_ids([ADA, BOB]), key=lambda person: person.id)
+    assert (ada.pinned_tweet_id, bob.pinned_tweet_id) == (0, 5)
+    (record,) = await world.records.get([ADA])
+    assert record is not None
+    assert not USER.parse(record).HasField("pinned_tweet_id")

@@ -101,7 +101,6 @@ NOT_YET = {
     "POST /2/oauth2/token",
     "POST /2/oauth2/revoke",
     "GET /timeline",
-    "GET /2/users/search",
     "GET /2/users/{id}/mentions",
     "POST /2/users/{id}/blocking",
     "DELETE /2/users/{id}/blocking/{target_user_id}",

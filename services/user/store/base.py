@@ -55,6 +55,16 @@ class SigningKey:
     """When it was made."""
 
 
+@dataclass(frozen=True, slots=True)
+class FoundWord:
+    """Somebody whom a search found, by the first of their words that matches. Ordered as searches are."""
+
+    word: str
+    """See services/user/words.py."""
+    user_id: int
+    """Who."""
+
+
 class UserStore(Protocol):
     """People. Every write puts its event into the outbox in the same transaction. All raise Unavailable."""
 
@@ -104,8 +114,26 @@ class UserStore(Protocol):
         """Up to `limit` accounts whose person did not come back in time, the longest gone first."""
         ...
 
-    async def update(self, user_id: int, changes: Mapping[str, str | bool], event: Message) -> Person | None:
+    async def update(self, user_id: int, changes: Mapping[str, str | bool | int], event: Message) -> Person | None:
         """Changes members of an active account's profile; None when there is none."""
+        ...
+
+    async def unpin(self, pins: Sequence[tuple[int, int]]) -> list[Person]:
+        """Takes tweets off profiles, by (person, tweet); gives those on whose profile theirs was."""
+        ...
+
+    async def search(self, prefix: str, after: FoundWord | None, limit: int) -> list[FoundWord]:
+        """Up to `limit` active people of whom a word begins with `prefix`, each once, in the order of words, then ids.
+
+        Args:
+            prefix: not empty, folded (services/user/words.py).
+            after: the last one of the page before.
+            limit: people at most.
+        """
+        ...
+
+    async def parse_again(self, limit: int) -> list[Person]:
+        """Makes words and entities of up to `limit` people whose were made by older rules; gives those people."""
         ...
 
     async def apply_counts(self, changes: Sequence[CountChange]) -> list[Person]:

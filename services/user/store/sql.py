@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
+from rookery.events.v1.user_events_pb2 import UserProfileChanged
 from sqlalchemy import bindparam, text
 from sqlalchemy.exc import IntegrityError
 
 from mesh.db.sql import Database, Tx
 from mesh.errors import AlreadyExists, Violation
 from mesh.outbox import Outbox
-from services.user.domain import GRACE_MS, CountChange, Person, fold, state_changed
-from services.user.store.base import NewPerson, Session, SigningKey
+from services.user.domain import GRACE_MS, PARSED, CountChange, Person, fold, state_changed
+from services.user.store.base import FoundWord, NewPerson, Session, SigningKey
+from services.user.words import AFTER_ALL, words_of
 
 TOPIC = "users"
 _COLUMNS = (
@@ -27,7 +29,10 @@ _ACTIVE = "deactivated_ms = 0 AND NOT suspended"
 _BY_NAMES = text(f"SELECT username_key, id FROM users WHERE username_key IN :keys AND {_ACTIVE}").bindparams(
     bindparam("keys", expanding=True)
 )
-_UPDATABLE = frozenset({"name", "description", "location", "url", "protected", "language", "country"})
+_UPDATABLE = frozenset(
+    {"name", "description", "location", "url", "protected", "language", "country", "pinned_tweet_id"}
+)
+_PARSED_FROM = frozenset({"name", "description", "url"})
 _COUNTS = {
     "followers": ("followers_count", "followers_version"),
     "following": ("following_count", "following_version"),
@@ -77,6 +82,23 @@ async def _end_sessions(tx: Tx, user_id: int) -> None:
     await tx.execute("DELETE FROM sessions WHERE user_id = :user_id", {"user_id": user_id})
 
 
+async def _parse(tx: Tx, person: Person) -> Person:
+    """Makes what follows from a profile's texts."""
+    await tx.execute("UPDATE users SET parsed = :rules WHERE id = :id", {"id": person.id, "rules": PARSED})
+    await _put_words(tx, person)
+    return person
+
+
+async def _put_words(tx: Tx, person: Person) -> None:
+    """Makes a person's words what they should be; somebody who is gone has none."""
+    await tx.execute("DELETE FROM user_words WHERE user_id = :id", {"id": person.id})
+    if person.active:
+        await tx.execute(
+            "INSERT INTO user_words (word, user_id) VALUES (:word, :id)",
+            [{"word": word, "id": person.id} for word in sorted(words_of(person.username, person.name))],
+        )
+
+
 class SqlUserStore:
     """services.user.store.base.UserStore."""
 
@@ -113,9 +135,10 @@ class SqlUserStore:
                     violations=[Violation(member, "is taken")],
                     reason=f"{member.upper()}_TAKEN",
                 ) from None
+            made = await _parse(tx, _person(row))
             await _add_session(tx, session)
             await self._publish(tx, person.id, event)
-            return _person(row)
+            return made
 
         return await self._db.write(unit)
 
@@ -236,6 +259,7 @@ class SqlUserStore:
         person = _person(row)
         if not person.active:
             await _end_sessions(tx, person.id)
+        await _put_words(tx, person)
         await self._publish(tx, person.id, state_changed(person))
         return person
 
@@ -252,7 +276,7 @@ class SqlUserStore:
 
         return await self._db.read(unit)
 
-    async def update(self, user_id: int, changes: Mapping[str, str | bool], event: Message) -> Person | None:
+    async def update(self, user_id: int, changes: Mapping[str, str | bool | int], event: Message) -> Person | None:
         """See UserStore."""
         if unknown := changes.keys() - _UPDATABLE:
             raise ValueError(f"not columns of a profile: {sorted(unknown)}")
@@ -269,7 +293,64 @@ class SqlUserStore:
             if row is None:
                 return None
             await self._publish(tx, user_id, event)
-            return _person(row)
+            return await _parse(tx, _person(row)) if changes.keys() & _PARSED_FROM else _person(row)
+
+        return await self._db.write(unit)
+
+    async def unpin(self, pins: Sequence[tuple[int, int]]) -> list[Person]:
+        """See UserStore."""
+
+        async def unit(tx: Tx) -> list[Person]:
+            changed: dict[int, Person] = {}
+            for user_id, tweet_id in pins:
+                row = (
+                    await tx.execute(
+                        "UPDATE users SET pinned_tweet_id = 0, version = version + 1"
+                        f" WHERE id = :id AND pinned_tweet_id = :tweet RETURNING {_COLUMNS}",
+                        {"id": user_id, "tweet": tweet_id},
+                    )
+                ).first()
+                if row is not None:
+                    changed[user_id] = _person(row)
+                    await self._publish(tx, user_id, UserProfileChanged(user_id=user_id))
+            return list(changed.values())
+
+        return await self._db.write(unit) if pins else []
+
+    async def search(self, prefix: str, after: FoundWord | None, limit: int) -> list[FoundWord]:
+        """See UserStore."""
+        begin = after or FoundWord(prefix, 0)
+
+        async def unit(tx: Tx) -> list[FoundWord]:
+            rows = await tx.execute(
+                "SELECT word, user_id FROM user_words AS found"
+                " WHERE (word, user_id) > (:word, :id) AND word < :end AND NOT EXISTS ("
+                "SELECT 1 FROM user_words AS earlier WHERE earlier.user_id = found.user_id"
+                " AND earlier.word >= :prefix AND earlier.word < found.word)"
+                " ORDER BY word, user_id LIMIT :limit",
+                {
+                    "prefix": prefix,
+                    "end": prefix + AFTER_ALL,
+                    "word": begin.word,
+                    "id": begin.user_id,
+                    "limit": limit,
+                },
+            )
+            return [FoundWord(row.word, row.user_id) for row in rows.all()]
+
+        return await self._db.read(unit)
+
+    async def parse_again(self, limit: int) -> list[Person]:
+        """See UserStore."""
+
+        async def unit(tx: Tx) -> list[Person]:
+            rows = await tx.execute(
+                "UPDATE users SET version = version + 1"
+                " WHERE id IN (SELECT id FROM users WHERE parsed < :rules ORDER BY parsed LIMIT :limit)"
+                f" RETURNING {_COLUMNS}",
+                {"rules": PARSED, "limit": limit},
+            )
+            return [await _parse(tx, _person(row)) for row in rows.all()]
 
         return await self._db.write(unit)
 

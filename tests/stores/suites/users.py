@@ -264,6 +264,101 @@ class UserStoreSuite(ABC):
         [person] = await stores.users.by_ids([1])
         assert person.followers_count == 50
 
+    # --- pins
+
+    async def test_a_pin_is_taken_away_with_its_tweet_only(self, stores: UserStores) -> None:
+        await self.register(stores, 1)
+        await self.register(stores, 2)
+        event = UserProfileChanged(user_id=1)
+        pinned = await stores.users.update(1, {"pinned_tweet_id": 2**62}, event)
+        assert pinned is not None
+        assert pinned.pinned_tweet_id == 2**62
+        assert await stores.users.unpin([(1, 5), (2, 2**62), (9, 2**62)]) == []
+        assert await stores.users.by_ids([1]) == [pinned]
+        before = len(await stores.events())
+        assert await stores.users.unpin([(1, 2**62), (1, 2**62)]) == [replace(pinned, pinned_tweet_id=0, version=3)]
+        assert (await stores.events())[before:] == [Event("users", "1", event)]
+        assert await stores.users.unpin([]) == []
+
+    # --- words
+
+    @staticmethod
+    async def found(stores: UserStores, prefix: str, *, limit: int = 100) -> list[int]:
+        """Everyone whom a search finds, page by page."""
+        ids: list[int] = []
+        place = None
+        while rows := await stores.users.search(prefix, place, limit):
+            assert len(rows) <= limit
+            ids += [row.user_id for row in rows]
+            place = rows[-1]
+        return ids
+
+    async def named(self, stores: UserStores, user_id: int, username: str, name: str) -> None:
+        """Registers somebody with a name."""
+        await self.register(stores, user_id, username)
+        await stores.users.update(user_id, {"name": name}, UserProfileChanged(user_id=user_id))
+
+    async def test_people_are_found_by_their_username_and_by_every_word_of_their_name(self, stores: UserStores) -> None:
+        await self.named(stores, 1, "Countess", "Ada Lovelace")
+        await self.named(stores, 2, "ada", "Somebody Else")
+        await self.named(stores, 3, "grace", "Grace Hopper")
+        for prefix, ids in (
+            ("ada", [2, 1]),  # "ada" before "ada lovelace"
+            ("ada l", [1]),
+            ("lov", [1]),
+            ("countess", [1]),
+            ("ad", [2, 1]),
+            ("gr", [3]),
+            ("hopper", [3]),
+            ("opper", []),
+            ("lovelace a", []),
+        ):
+            assert await self.found(stores, prefix) == ids, prefix
+
+    async def test_who_matches_often_is_found_once_and_pages_miss_nobody(self, stores: UserStores) -> None:
+        for user_id in range(1, 21):
+            await self.named(
+                stores, user_id, f"anna_{user_id % 7}_{user_id}", "Anna Anne Annette " + "An" * (user_id % 3)
+            )
+        everyone = await self.found(stores, "an")
+        assert sorted(everyone) == list(range(1, 21))
+        for limit in (1, 2, 3, 7, 19, 20, 21):
+            assert await self.found(stores, "an", limit=limit) == everyone
+
+    async def test_words_follow_a_name(self, stores: UserStores) -> None:
+        await self.named(stores, 1, "somebody", "Old Name")
+        await stores.users.update(1, {"name": "New Name"}, UserProfileChanged(user_id=1))
+        await stores.users.update(1, {"location": "Old Town"}, UserProfileChanged(user_id=1))
+        assert await self.found(stores, "old") == []
+        assert await self.found(stores, "new") == await self.found(stores, "some") == [1]
+
+    async def test_who_is_gone_is_not_found_until_they_are_back(self, stores: UserStores) -> None:
+        await self.register(stores, 1, "ada")
+        await stores.users.suspend(1, True)
+        assert await self.found(stores, "ada") == []
+        await stores.users.suspend(1, False)
+        assert await self.found(stores, "ada") == [1]
+        await stores.users.deactivate(1, "hash of 1", NOW)
+        assert await self.found(stores, "ada") == []
+        await stores.users.reactivate(1, "hash of 1", NOW)
+        assert await self.found(stores, "ada") == [1]
+
+    async def test_a_prefix_is_no_pattern(self, stores: UserStores) -> None:
+        await self.named(stores, 1, "a_b", "100% [x] 'y'")
+        for prefix in ("%", "_", "a%", "*", "'", "a_%"):
+            assert await self.found(stores, prefix) == [], prefix
+        assert await self.found(stores, "a_") == await self.found(stores, "100%") == [1]
+
+    async def test_words_are_compared_by_code_points(self, stores: UserStores) -> None:
+        names = {1: "é", 2: "z", 3: "字", 4: "\U0001f980", 5: "ea"}
+        for user_id, name in names.items():
+            await self.named(stores, user_id, f"user_{user_id}", f"q{name}")
+        assert await self.found(stores, "q", limit=2) == sorted(names, key=lambda one: names[one])
+
+    async def test_what_newer_rules_made_is_not_made_again(self, stores: UserStores) -> None:
+        await self.register(stores, 1, "ada")
+        assert await stores.users.parse_again(10) == []
+
     # --- accounts that are gone
 
     async def test_who_is_deactivated_keeps_everything_but_their_sessions(self, stores: UserStores) -> None:

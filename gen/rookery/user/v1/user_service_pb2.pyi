@@ -552,6 +552,7 @@ class UpdateMeRequest(_message.Message):
     PROTECTED_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     COUNTRY_FIELD_NUMBER: _builtins.int
+    PINNED_TWEET_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name shown."""
     description: _builtins.str
@@ -570,6 +571,11 @@ class UpdateMeRequest(_message.Message):
     """The country that the person is in (ISO 3166-1 alpha-2), or empty. Nobody
     else sees it.
     """
+    pinned_tweet_id: _builtins.int
+    """The tweet shown first on the profile: one's own, and no retweet. 0 for
+    none. Errors: NOT_FOUND for what is not one's own tweet, PERMISSION_DENIED
+    for a retweet.
+    """
     def __init__(
         self,
         *,
@@ -580,10 +586,11 @@ class UpdateMeRequest(_message.Message):
         protected: _builtins.bool | None = ...,
         language: _builtins.str | None = ...,
         country: _builtins.str | None = ...,
+        pinned_tweet_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_country", b"_country", "_description", b"_description", "_language", b"_language", "_location", b"_location", "_name", b"_name", "_protected", b"_protected", "_url", b"_url", "country", b"country", "description", b"description", "language", b"language", "location", b"location", "name", b"name", "protected", b"protected", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_country", b"_country", "_description", b"_description", "_language", b"_language", "_location", b"_location", "_name", b"_name", "_pinned_tweet_id", b"_pinned_tweet_id", "_protected", b"_protected", "_url", b"_url", "country", b"country", "description", b"description", "language", b"language", "location", b"location", "name", b"name", "pinned_tweet_id", b"pinned_tweet_id", "protected", b"protected", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_country", b"_country", "_description", b"_description", "_language", b"_language", "_location", b"_location", "_name", b"_name", "_protected", b"_protected", "_url", b"_url", "country", b"country", "description", b"description", "language", b"language", "location", b"location", "name", b"name", "protected", b"protected", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_country", b"_country", "_description", b"_description", "_language", b"_language", "_location", b"_location", "_name", b"_name", "_pinned_tweet_id", b"_pinned_tweet_id", "_protected", b"_protected", "_url", b"_url", "country", b"country", "description", b"description", "language", b"language", "location", b"location", "name", b"name", "pinned_tweet_id", b"pinned_tweet_id", "protected", b"protected", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__country: _TypeAlias = _typing.Literal["country"]  # noqa: Y015
     _WhichOneofArgType__country: _TypeAlias = _typing.Literal["_country", b"_country"]  # noqa: Y015
@@ -595,6 +602,8 @@ class UpdateMeRequest(_message.Message):
     _WhichOneofArgType__location: _TypeAlias = _typing.Literal["_location", b"_location"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__pinned_tweet_id: _TypeAlias = _typing.Literal["pinned_tweet_id"]  # noqa: Y015
+    _WhichOneofArgType__pinned_tweet_id: _TypeAlias = _typing.Literal["_pinned_tweet_id", b"_pinned_tweet_id"]  # noqa: Y015
     _WhichOneofReturnType__protected: _TypeAlias = _typing.Literal["protected"]  # noqa: Y015
     _WhichOneofArgType__protected: _TypeAlias = _typing.Literal["_protected", b"_protected"]  # noqa: Y015
     _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
@@ -609,6 +618,8 @@ class UpdateMeRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__location) -> _WhichOneofReturnType__location | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pinned_tweet_id) -> _WhichOneofReturnType__pinned_tweet_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__protected) -> _WhichOneofReturnType__protected | None: ...
     @_typing.overload
@@ -1038,3 +1049,105 @@ class ListUsersByUsernameResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListUsersByUsernameResponse: _TypeAlias = ListUsersByUsernameResponse  # noqa: Y015
+
+@_typing.final
+class SearchUsersRequest(_message.Message):
+    """SearchUsersRequest asks for people by the beginnings of their names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERY_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    NEXT_TOKEN_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    query: _builtins.str
+    """What names begin with, in any case; a leading @ is passed over. Of more
+    than 30 characters the first 30 are compared.
+    """
+    max_results: _builtins.int
+    """1 to 1000; 100 when absent."""
+    next_token: _builtins.str
+    """`meta.next_token` of the page before, in either of these."""
+    pagination_token: _builtins.str
+    """See `next_token`; it goes first."""
+    expansions: _builtins.str
+    """What to include: pinned_tweet_id, pinned_post_id."""
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of the people."""
+
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of included tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    def __init__(
+        self,
+        *,
+        query: _builtins.str = ...,
+        max_results: _builtins.int | None = ...,
+        next_token: _builtins.str = ...,
+        pagination_token: _builtins.str = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "max_results", b"max_results", "next_token", b"next_token", "pagination_token", b"pagination_token", "post", b"post", "query", b"query", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___SearchUsersRequest: _TypeAlias = SearchUsersRequest  # noqa: Y015
+
+@_typing.final
+class SearchUsersResponse(_message.Message):
+    """SearchUsersResponse is a page of people, by the word that was found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.User]:
+        """The people, each once."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Counts and cursor."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_user_pb2.User] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchUsersResponse: _TypeAlias = SearchUsersResponse  # noqa: Y015

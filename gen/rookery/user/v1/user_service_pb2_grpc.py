@@ -382,6 +382,11 @@ class UserServiceStub:
                 request_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.ListUsersByUsernameRequest.SerializeToString,
                 response_deserializer=rookery_dot_user_dot_v1_dot_user__service__pb2.ListUsersByUsernameResponse.FromString,
                 _registered_method=True)
+        self.SearchUsers = channel.unary_unary(
+                '/rookery.user.v1.UserService/SearchUsers',
+                request_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.SearchUsersRequest.SerializeToString,
+                response_deserializer=rookery_dot_user_dot_v1_dot_user__service__pb2.SearchUsersResponse.FromString,
+                _registered_method=True)
 
 
 class UserServiceServicer:
@@ -445,6 +450,15 @@ class UserServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchUsers(self, request, context):
+        """SearchUsers finds people whose username, or name from one of its words
+        on, begins with the query. Callers: outside clients. Access: keyset pages
+        of an index of words, in their order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UserServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -482,6 +496,11 @@ def add_UserServiceServicer_to_server(servicer, server):
                     servicer.ListUsersByUsername,
                     request_deserializer=rookery_dot_user_dot_v1_dot_user__service__pb2.ListUsersByUsernameRequest.FromString,
                     response_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.ListUsersByUsernameResponse.SerializeToString,
+            ),
+            'SearchUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchUsers,
+                    request_deserializer=rookery_dot_user_dot_v1_dot_user__service__pb2.SearchUsersRequest.FromString,
+                    response_serializer=rookery_dot_user_dot_v1_dot_user__service__pb2.SearchUsersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -674,6 +693,33 @@ class UserService:
             '/rookery.user.v1.UserService/ListUsersByUsername',
             rookery_dot_user_dot_v1_dot_user__service__pb2.ListUsersByUsernameRequest.SerializeToString,
             rookery_dot_user_dot_v1_dot_user__service__pb2.ListUsersByUsernameResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.user.v1.UserService/SearchUsers',
+            rookery_dot_user_dot_v1_dot_user__service__pb2.SearchUsersRequest.SerializeToString,
+            rookery_dot_user_dot_v1_dot_user__service__pb2.SearchUsersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -215,6 +215,11 @@ class UserServiceStub:
     """ListUsersByUsername reads up to 100 people by name, in the order asked.
     Callers: outside clients. Access: one batch of rows by an index.
     """
+    SearchUsers: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.SearchUsersRequest, _user_service_pb2.SearchUsersResponse]
+    """SearchUsers finds people whose username, or name from one of its words
+    on, begins with the query. Callers: outside clients. Access: keyset pages
+    of an index of words, in their order.
+    """
 
 @_typing.type_check_only
 class UserServiceAsyncStub(UserServiceStub):
@@ -248,6 +253,11 @@ class UserServiceAsyncStub(UserServiceStub):
     ListUsersByUsername: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ListUsersByUsernameRequest, _user_service_pb2.ListUsersByUsernameResponse]  # type: ignore[assignment]
     """ListUsersByUsername reads up to 100 people by name, in the order asked.
     Callers: outside clients. Access: one batch of rows by an index.
+    """
+    SearchUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.SearchUsersRequest, _user_service_pb2.SearchUsersResponse]  # type: ignore[assignment]
+    """SearchUsers finds people whose username, or name from one of its words
+    on, begins with the query. Callers: outside clients. Access: keyset pages
+    of an index of words, in their order.
     """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -321,6 +331,17 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_user_service_pb2.ListUsersByUsernameResponse, _abc.Awaitable[_user_service_pb2.ListUsersByUsernameResponse]]:
         """ListUsersByUsername reads up to 100 people by name, in the order asked.
         Callers: outside clients. Access: one batch of rows by an index.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchUsers(
+        self,
+        request: _user_service_pb2.SearchUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.SearchUsersResponse, _abc.Awaitable[_user_service_pb2.SearchUsersResponse]]:
+        """SearchUsers finds people whose username, or name from one of its words
+        on, begins with the query. Callers: outside clients. Access: keyset pages
+        of an index of words, in their order.
         """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
