@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 
-from rookery.api.v2.user_pb2 import User, UserPublicMetrics
+from rookery.api.v2.user_pb2 import User, UserEntities, UserPublicMetrics
 from rookery.events.v1.user_events_pb2 import (
     USER_STATE_ACTIVE,
     USER_STATE_DEACTIVATED,
@@ -20,7 +20,7 @@ from mesh.errors import Unauthenticated
 from mesh.ids import rfc3339_of_id
 from views.record import USER, person_facts
 
-PARSED = 1
+PARSED = 2
 """Number of the rules by which words and entities of profiles are made. With another number all are made again."""
 GRACE_MS = 30 * 86_400_000
 """How long a deactivated account can be had back: 30 days, as the X help centre has it."""
@@ -73,6 +73,8 @@ class Person:
     """Language tag, or empty; for the person only."""
     country: str
     """Two capital letters (ISO 3166-1), or empty; for the person only."""
+    entities: bytes
+    """rookery.api.v2.UserEntities of `description` and `url`, serialised; empty for none."""
     deactivated_ms: int
     """Since when the person wants to be gone, Unix milliseconds; 0 for not."""
     suspended: bool
@@ -144,6 +146,7 @@ def resource(person: Person) -> User:
         protected=person.protected,
         verified=person.verified,
         verified_type="none",
+        entities=UserEntities.FromString(person.entities) if person.entities else None,
         public_metrics=UserPublicMetrics(
             followers_count=person.followers_count,
             following_count=person.following_count,

@@ -117,13 +117,47 @@ async def test_a_protected_persons_pin_shows_to_their_followers_only(alice: Acco
     assert [error["value"] for error in hidden["errors"]] == [str(tweet)]
 
 
+# --- entities
+
+
+async def test_what_is_in_a_profile_is_told_with_its_places(alice: Account, bob: Account) -> None:
+    about = "👋 I am @somebody of #rookery and $TWTR, see https://example.com/about and example.org"
+    await _change(alice, description=about, url="https://example.com/ada?x=1")
+    shown = await bob.get(f"/2/users/{alice.id}", user__fields="entities,description,url")
+    entities = shown["data"]["entities"]
+    assert entities.keys() == {"url", "description"}
+    [link] = entities["url"]["urls"]
+    assert (link["start"], link["end"], link["expanded_url"]) == (0, 27, "https://example.com/ada?x=1")
+    found = entities["description"]
+    assert {kind: [about[one["start"] : one["end"]] for one in found[kind]] for kind in found} == {
+        "mentions": ["@somebody"],
+        "hashtags": ["#rookery"],
+        "cashtags": ["$TWTR"],
+        "urls": ["https://example.com/about", "example.org"],
+    }
+    tweet = await alice.tweet("mine")
+    included = await bob.get(f"/2/tweets/{tweet}", expansions="author_id", user__fields="entities")
+    assert included["includes"]["users"][0]["entities"] == entities
+    await _change(alice, url="")
+    shown = await bob.get(f"/2/users/{alice.id}", user__fields="entities")
+    assert shown["data"]["entities"] == {"description": found}
+    await _change(alice, description="nothing in it")
+    shown = await bob.get(f"/2/users/{alice.id}", user__fields="entities")
+    assert "entities" not in shown["data"]
+
+
 # --- tweepy
 
 
 async def test_tweepy_reads_every_member_of_a_profile(tweepy_of: Maker, alice: Account, bob: Account) -> None:
     tweet = await alice.tweet("first of all")
     await _change(
-        alice, description="sees", url="https://example.com", location="London", protected=False, pinned_tweet_id=tweet
+        alice,
+        description="sees #everything",
+        url="https://example.com",
+        location="London",
+        protected=False,
+        pinned_tweet_id=tweet,
     )
     fields = (
         "created_at,description,entities,id,location,most_recent_tweet_id,name,pinned_tweet_id,profile_image_url,"
@@ -134,9 +168,11 @@ async def test_tweepy_reads_every_member_of_a_profile(tweepy_of: Maker, alice: A
     theirs = await tweepy_of(bob)("get_user", id=alice.id, user_fields=fields, expansions=["pinned_tweet_id"])
     for found in (mine, theirs):
         user = found.data
-        assert (user.description, user.url, user.location) == ("sees", "https://example.com", "London")
+        assert (user.description, user.url, user.location) == ("sees #everything", "https://example.com", "London")
         assert user.protected is False and user.verified is False
         assert user.pinned_tweet_id == tweet
+        assert [one["expanded_url"] for one in user.entities["url"]["urls"]] == ["https://example.com"]
+        assert [one["tag"] for one in user.entities["description"]["hashtags"]] == ["everything"]
         assert [one.text for one in found.includes["tweets"]] == ["first of all"]
 
 

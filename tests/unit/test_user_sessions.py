@@ -211,6 +211,7 @@ async def test_the_answer_has_both_tokens_and_the_person(db: Database, clock: Cl
         pinned_tweet_id=0,
         language="",
         country="",
+        entities=b"",
         deactivated_ms=0,
         suspended=False,
         version=1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf.message import Message
@@ -17,12 +18,13 @@ from mesh.outbox import Outbox
 from services.user.domain import GRACE_MS, PARSED, CountChange, Person, fold, state_changed
 from services.user.store.base import FoundWord, NewPerson, Session, SigningKey
 from services.user.words import AFTER_ALL, words_of
+from views.text import profile_entities
 
 TOPIC = "users"
 _COLUMNS = (
     "id, username, name, description, location, url, protected, verified,"
     " followers_count, following_count, tweet_count, like_count, pinned_tweet_id, language, country,"
-    " deactivated_ms, suspended, version"
+    " entities, deactivated_ms, suspended, version"
 )
 _BY_IDS = text(f"SELECT {_COLUMNS} FROM users WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
 _ACTIVE = "deactivated_ms = 0 AND NOT suspended"
@@ -33,6 +35,14 @@ _UPDATABLE = frozenset(
     {"name", "description", "location", "url", "protected", "language", "country", "pinned_tweet_id"}
 )
 _PARSED_FROM = frozenset({"name", "description", "url"})
+SEARCH = (
+    "SELECT word, user_id FROM user_words AS found"
+    " WHERE (word, user_id) > (:word, :id) AND word < :end AND NOT EXISTS ("
+    "SELECT 1 FROM user_words AS earlier WHERE earlier.user_id = found.user_id"
+    " AND earlier.word >= :prefix AND earlier.word < found.word)"
+    " ORDER BY word, user_id LIMIT :limit"
+)
+"""Who has a word between two places; each by the first of their words that matches."""
 _COUNTS = {
     "followers": ("followers_count", "followers_version"),
     "following": ("following_count", "following_version"),
@@ -58,6 +68,7 @@ def _person(row: Any) -> Person:
         pinned_tweet_id=row.pinned_tweet_id,
         language=row.language,
         country=row.country,
+        entities=bytes(row.entities or b""),
         deactivated_ms=row.deactivated_ms,
         suspended=bool(row.suspended),
         version=row.version,
@@ -84,9 +95,13 @@ async def _end_sessions(tx: Tx, user_id: int) -> None:
 
 async def _parse(tx: Tx, person: Person) -> Person:
     """Makes what follows from a profile's texts."""
-    await tx.execute("UPDATE users SET parsed = :rules WHERE id = :id", {"id": person.id, "rules": PARSED})
+    entities = profile_entities(person.description, person.url).SerializeToString()
+    await tx.execute(
+        "UPDATE users SET entities = :entities, parsed = :rules WHERE id = :id",
+        {"id": person.id, "entities": entities or None, "rules": PARSED},
+    )
     await _put_words(tx, person)
-    return person
+    return replace(person, entities=entities)
 
 
 async def _put_words(tx: Tx, person: Person) -> None:
@@ -323,11 +338,7 @@ class SqlUserStore:
 
         async def unit(tx: Tx) -> list[FoundWord]:
             rows = await tx.execute(
-                "SELECT word, user_id FROM user_words AS found"
-                " WHERE (word, user_id) > (:word, :id) AND word < :end AND NOT EXISTS ("
-                "SELECT 1 FROM user_words AS earlier WHERE earlier.user_id = found.user_id"
-                " AND earlier.word >= :prefix AND earlier.word < found.word)"
-                " ORDER BY word, user_id LIMIT :limit",
+                SEARCH,
                 {
                     "prefix": prefix,
                     "end": prefix + AFTER_ALL,

@@ -22,6 +22,7 @@ from rookery.events.v1.user_events_pb2 import (
 from mesh.errors import AlreadyExists, Unavailable
 from services.user.domain import GRACE_MS, CountChange, Person
 from services.user.store.base import KeyStore, NewPerson, Session, SessionStore, SigningKey, UserStore
+from views.text import profile_entities
 
 from .events import Event, Events
 
@@ -170,7 +171,8 @@ class UserStoreSuite(ABC):
         first = await stores.users.update(1, {"name": "New", "location": "Here"}, event)
         assert first == replace(made, name="New", location="Here", version=2)
         second = await stores.users.update(1, {"location": "", "url": "https://example.org"}, event)
-        assert second == replace(made, name="New", url="https://example.org", version=3)
+        entities = profile_entities("", "https://example.org").SerializeToString()
+        assert second == replace(made, name="New", url="https://example.org", entities=entities, version=3)
         third = await stores.users.update(1, {"protected": True, "language": "pt-BR", "country": "BR"}, event)
         assert third == replace(second, protected=True, language="pt-BR", country="BR", version=4)
         assert await stores.users.by_ids([1]) == [third]
@@ -263,6 +265,23 @@ class UserStoreSuite(ABC):
         )
         [person] = await stores.users.by_ids([1])
         assert person.followers_count == 50
+
+    async def test_entities_follow_both_texts_they_are_of(self, stores: UserStores) -> None:
+        made = await self.register(stores, 1)
+        assert made.entities == b""
+        event = UserProfileChanged(user_id=1)
+        about, link = "I am @ada of #rookery, see example.com", "https://example.org/ada"
+        for changes, description, url in (
+            ({"url": link}, "", link),
+            ({"description": about}, about, link),
+            ({"name": "New"}, about, link),
+            ({"location": "Here", "url": ""}, about, ""),
+            ({"description": ""}, "", ""),
+        ):
+            changed = await stores.users.update(1, changes, event)
+            assert changed is not None
+            assert changed.entities == profile_entities(description, url).SerializeToString()
+            assert await stores.users.by_ids([1]) == [changed]
 
     # --- pins
 
