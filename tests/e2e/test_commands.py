@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import sys
 import tempfile
@@ -204,6 +205,59 @@ async def test_check_finds_a_tweet_that_shows_and_must_not(
     assert status == 1
     assert f"{alice.username} ({alice.id}): 1 extra ({tweet})" in output
     assert f"{bob.username} ({bob.id}): 1 extra ({tweet})" in output
+    assert (await _check(mesh))[0] == 0
+
+
+async def test_check_knows_of_blocks_mutes_and_protected_people(
+    mesh: Mesh, edge: httpx.AsyncClient, stores: Stores, settled: Settled
+) -> None:
+    """A crowd in which everybody does something to everybody, repeats a tweet of each they see, and reads."""
+    dice = random.Random(3)
+    people = await register_many(edge, 8)
+
+    async def do(one: Account, method: str, path: str, allowed: tuple[int, ...] = (200,), **body: object) -> None:
+        answer = await one.request(method, path, **({"json": body} if method != "DELETE" else {}))
+        assert answer.status_code in allowed, answer.text
+
+    async def relate(one: Account, rounds: int) -> None:
+        for _ in range(rounds):
+            other = dice.choice([person for person in people if person is not one])
+            what = dice.choice(("following", "muting", "blocking"))
+            path = f"/2/users/{one.id}/{what}"
+            if dice.random() < 0.3:
+                await do(one, "DELETE", f"{path}/{other.id}")
+            else:
+                await do(one, "POST", path, (200, 403) if what == "following" else (200,), target_user_id=str(other.id))
+
+    for one in people:
+        for other in people:
+            if other is not one:
+                await one.follow(other)
+    tweets = [await one.tweet("hello") for one in people for _ in range(2)]
+    for one in people:
+        for tweet in dice.sample(tweets, 4):
+            await do(one, "POST", f"/2/users/{one.id}/retweets", tweet_id=str(tweet))
+        assert await one.home()
+    for one in people[:3]:
+        await do(one, "PATCH", "/v1/users/me", protected=True)
+    for _ in range(3):
+        await asyncio.gather(*(relate(one, 3) for one in people))
+        status, output = await _check(mesh)
+        assert status == 0, output
+
+    # It finds what hides behind the tables' back.
+    alice, bob = await register_many(edge, 2)
+    await alice.follow(bob)
+    tweet = await bob.tweet("muted")
+    await alice.home_is([tweet])
+    await do(alice, "POST", f"/2/users/{alice.id}/muting", target_user_id=str(bob.id))
+    assert await alice.home() == []
+    await settled()
+    await stores.graph.write(lambda tx: tx.execute("DELETE FROM mutes WHERE muter_id = :id", {"id": alice.id}))
+    status, output = await _check(mesh)
+    assert status == 1
+    assert f"{alice.username} ({alice.id}): 1 missing ({tweet})" in output
+    await do(alice, "DELETE", f"/2/users/{alice.id}/muting/{bob.id}")
     assert (await _check(mesh))[0] == 0
 
 
