@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from cli.supervisor import Mesh
 from mesh.cache.sets import GuardedSets
 from mesh.cache.store import CacheStore
 from mesh.db.sql import Tx
-from tests.e2e.harness import Account, assert_problem, register, register_many
+from tests.e2e.harness import PASSWORD, Account, assert_problem, register, register_many
 from tests.e2e.tweepy_clients import Maker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -298,6 +299,38 @@ async def test_requests_are_paged_the_newest_first(edge: httpx.AsyncClient, bob:
         assert_problem(await bob.request("GET", path, params=crossed), 400, "pagination_token")
     theirs = {"pagination_token": first["meta"]["next_token"]}
     assert_problem(await askers[0].request("GET", "/v1/follow_requests", params=theirs), 400, "pagination_token")
+
+
+async def test_who_is_gone_is_in_no_list_and_comes_back_to_all(
+    edge: httpx.AsyncClient, alice: Account, bob: Account
+) -> None:
+    """As an unknown person: not to be followed, blocked, muted or accepted. Nothing of it ends, as they may return."""
+    carol = await register(edge)
+    await _protect(bob)
+    await _follow(carol, bob)
+    await _block(alice, carol)
+    await _post(bob, f"/2/users/{bob.id}/muting", target_user_id=str(carol.id))
+    lists = (
+        (bob, "/v1/follow_requests"),
+        (alice, f"/2/users/{alice.id}/blocking"),
+        (bob, f"/2/users/{bob.id}/muting"),
+    )
+    assert (await carol.request("POST", "/v1/users/me/deactivate", json={"password": PASSWORD})).status_code == 200
+    for viewer, path in lists:
+        assert await viewer.pages(path) == []
+    for what in ("following", "blocking", "muting"):
+        answers = [
+            await alice.request("POST", f"/2/users/{alice.id}/{what}", json={"target_user_id": str(target)})
+            for target in (carol.id, _NOBODY)
+        ]
+        gone, missing = [assert_problem(answer, 404) for answer in answers]
+        assert gone == json.loads(json.dumps(missing).replace(f"[{_NOBODY}]", f"[{carol.id}]"))
+    assert_problem(await bob.request("POST", f"/v1/follow_requests/{carol.id}/accept", json={}), 404)
+    back = await edge.post("/v1/auth/login", json={"username": carol.username, "password": PASSWORD})
+    assert back.status_code == 200, back.text
+    for viewer, path in lists:
+        assert await viewer.pages(path) == [carol.id]
+    assert await _post(bob, f"/v1/follow_requests/{carol.id}/accept") == {"accepted": True}
 
 
 # --- the read model
