@@ -14,9 +14,11 @@ from mesh.server import Service, rpcs
 from mesh.settings import Environment
 from services.timeline.activity import Activity
 from services.timeline.rpc.get_home_timeline import GetHomeTimeline
+from services.timeline.rpc.get_list_timeline import GetListTimeline
 from services.timeline.settings import TimelineSettings
 from services.timeline.sources import Sources
 from views.lists import author_lists, home_lists
+from views.pages import Pages
 from views.remote import remote_standings, remote_tweets, remote_users
 from views.shown import Views
 
@@ -34,9 +36,13 @@ async def build(env: Environment) -> Service:
     users = remote_users(cache, user)
     views = Views(remote_tweets(cache, tweet), users, remote_standings(cache, users, graph))
     activity = Activity(home, graph)
+    cursors = Cursors(settings.cursor_key)
     public = rpcs(
         timeline_service_pb2.DESCRIPTOR.services_by_name["TimelineService"],
-        {"GetHomeTimeline": GetHomeTimeline(cache, sources, views, activity, Cursors(settings.cursor_key))},
+        {
+            "GetHomeTimeline": GetHomeTimeline(cache, sources, views, activity, cursors),
+            "GetListTimeline": GetListTimeline(graph, tweet, Pages(views, cursors)),
+        },
     )
     return Service(
         name="timeline",

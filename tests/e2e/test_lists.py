@@ -216,6 +216,7 @@ def _operations(viewer: Account, list_id: int) -> Sequence[tuple[str, str, Any]]
         ("GET", f"/2/lists/{list_id}?list.fields=owner_id&expansions=owner_id", None),
         ("GET", f"/2/lists/{list_id}/members", None),
         ("GET", f"/2/lists/{list_id}/followers?max_results=5", None),
+        ("GET", f"/2/lists/{list_id}/tweets?expansions=author_id", None),
         ("PUT", f"/2/lists/{list_id}", {"name": "mine"}),
         ("DELETE", f"/2/lists/{list_id}", None),
         ("POST", f"/2/lists/{list_id}/members", {"user_id": str(viewer.id)}),
@@ -250,7 +251,7 @@ async def test_a_private_list_answers_as_a_missing_and_as_a_deleted_one(
     await ok(alice, "DELETE", f"/2/lists/{deleted}")
     never = private + 1
     missing = await _answers(bob, never)
-    assert [status for status, *_ in missing] == [200] * 3 + [404] * 5 + [200, 404, 200]
+    assert [status for status, *_ in missing] == [200] * 4 + [404] * 5 + [200, 404, 200]
     assert '"resource_type":"list"' in missing[0][2]
     assert await _answers(bob, private) == missing
     assert await _answers(bob, deleted) == missing
@@ -315,6 +316,103 @@ async def test_lists_of_a_protected_person_show_to_followers_only(
         assert (await reader.get(f"/2/lists/{list_id}"))["data"]["id"] == str(list_id)
 
 
+async def test_a_block_takes_people_off_each_others_lists_and_hides_them(
+    edge: httpx.AsyncClient, alice: Account, bob: Account
+) -> None:
+    cleo = await register(edge)
+    mine, theirs, other = await make(alice), await make(bob), await make(cleo)
+    await add(alice, mine, bob, cleo)
+    await add(bob, theirs, alice)
+    await add(cleo, other, alice, bob)
+    await ok(bob, "POST", f"/2/users/{bob.id}/followed_lists", {"list_id": str(mine)})
+    assert await ok(bob, "POST", f"/2/users/{bob.id}/blocking", {"target_user_id": str(alice.id)}) == {"blocking": True}
+    assert await cleo.pages(f"/2/lists/{mine}/members") == [cleo.id]
+    assert await cleo.pages(f"/2/lists/{theirs}/members") == []
+    assert await counts(cleo, mine) == (1, 0)
+    assert await _answers(bob, mine) == await _answers(bob, mine + 1)
+    assert await _answers(alice, theirs) == await _answers(alice, theirs + 1)
+    answer = await alice.request("POST", f"/2/lists/{mine}/members", json={"user_id": str(bob.id)})
+    assert_problem(answer, 403)
+    assert await alice.pages(f"/2/lists/{other}/members") == [alice.id]  # without whom one must not meet
+    assert await cleo.pages(f"/2/lists/{other}/members") == [bob.id, alice.id]
+    await ok(bob, "DELETE", f"/2/users/{bob.id}/blocking/{alice.id}")
+    assert await bob.pages(f"/2/users/{alice.id}/owned_lists") == [mine]
+    assert await bob.pages(f"/2/lists/{mine}/members") == [cleo.id]
+    await add(alice, mine, bob)
+
+
+# --- the timeline
+
+
+@pytest.mark.proves("GET /2/lists/{id}/tweets")
+async def test_the_timeline_of_a_list(tweepy_of: Maker, edge: httpx.AsyncClient, alice: Account, bob: Account) -> None:
+    cleo, stranger = await register_many(edge, 2)
+    list_id = await make(alice)
+    await add(alice, list_id, bob, cleo)
+    first = await bob.tweet("one")
+    outside = await stranger.tweet("not of the list")
+    second = await cleo.tweet("two")
+    answer = await bob.tweet("an answer", reply={"in_reply_to_tweet_id": str(outside)})
+    await ok(cleo, "POST", f"/2/users/{cleo.id}/retweets", {"tweet_id": str(outside)})
+    reader = tweepy_of(stranger)
+    pages = await reader.all(
+        "get_list_tweets", list_id, max_results=2, expansions="author_id", tweet_fields=["created_at"]
+    )
+    shown = [tweet for page in pages for tweet in page.data or []]
+    assert [tweet.id for tweet in shown][1:] == [answer, second, first]
+    assert shown[0].author_id == cleo.id and shown[0].text.startswith("RT @")
+    assert {user.id for page in pages for user in page.includes["users"]} == {bob.id, cleo.id}
+    assert await alice.pages(f"/2/lists/{list_id}/tweets") == [tweet.id for tweet in shown]
+    await bob.delete(answer)
+    await ok(alice, "DELETE", f"/2/lists/{list_id}/members/{cleo.id}")
+    assert await alice.pages(f"/2/lists/{list_id}/tweets") == [first]
+    assert (await alice.get(f"/2/lists/{await make(alice)}/tweets")) == {"meta": {"result_count": 0}}
+
+
+async def test_pages_of_a_lists_timeline_go_back_and_forth(
+    edge: httpx.AsyncClient, alice: Account, bob: Account
+) -> None:
+    cleo = await register(edge)
+    list_id = await make(alice)
+    await add(alice, list_id, bob, cleo)
+    ids = [await author.tweet(f"number {n}") for n, author in enumerate([bob, cleo] * 4)][::-1]
+    path = f"/2/lists/{list_id}/tweets"
+    first = await alice.get(path, max_results=3)
+    assert first["meta"].keys() == {"result_count", "newest_id", "oldest_id", "next_token"}
+    second = await alice.get(path, max_results=3, pagination_token=first["meta"]["next_token"])
+    await bob.tweet("meanwhile")
+    third = await alice.get(path, max_results=3, pagination_token=second["meta"]["next_token"])
+    found = [[int(tweet["id"]) for tweet in page["data"]] for page in (first, second, third)]
+    assert found == [ids[:3], ids[3:6], ids[6:]]
+    assert "next_token" not in third["meta"]
+    back = await alice.get(path, max_results=3, pagination_token=third["meta"]["previous_token"])
+    assert back["data"] == second["data"]
+    back = await alice.get(path, max_results=3, pagination_token=back["meta"]["previous_token"])
+    assert back["data"] == first["data"]
+
+
+async def test_a_lists_timeline_shows_what_the_reader_may_see_and_fills_its_pages(
+    edge: httpx.AsyncClient, alice: Account, bob: Account
+) -> None:
+    locked, muted, blocked = await register_many(edge, 3)
+    list_id = await make(alice)
+    await add(alice, list_id, bob, locked, muted, blocked)
+    await bob.follow(locked)
+    seen = [await bob.tweet(f"seen {n}") for n in range(3)]
+    hidden = [await author.tweet(f"hidden {n}") for author in (locked, muted, blocked) for n in range(5)]
+    assert (await locked.request("PATCH", "/v1/users/me", json={"protected": True})).status_code == 200
+    reader = await register(edge)
+    await ok(reader, "POST", f"/2/users/{reader.id}/muting", {"target_user_id": str(muted.id)})
+    await ok(blocked, "POST", f"/2/users/{blocked.id}/blocking", {"target_user_id": str(reader.id)})
+    page = await reader.get(f"/2/lists/{list_id}/tweets", max_results=2)
+    assert [int(tweet["id"]) for tweet in page["data"]] == seen[:0:-1]
+    assert await reader.pages(f"/2/lists/{list_id}/tweets", max_results=2) == seen[::-1]
+    # To their follower, who mutes and is blocked by nobody, all of them show.
+    assert await bob.pages(f"/2/lists/{list_id}/tweets", max_results=4) == [*hidden[::-1], *seen[::-1]]
+    await ok(reader, "DELETE", f"/2/users/{reader.id}/muting/{muted.id}")
+    assert await reader.pages(f"/2/lists/{list_id}/tweets") == [*hidden[9:4:-1], *seen[::-1]]
+
+
 # --- bad input
 
 
@@ -348,6 +446,9 @@ _WRONG: Sequence[tuple[str, str, Any, str]] = (
     ("GET", "/2/lists/{list}/members?max_results=101", None, "max_results"),
     ("GET", "/2/lists/{list}/members?pagination_token=x", None, "pagination_token"),
     ("GET", "/2/lists/{list}/followers?max_results=0", None, "max_results"),
+    ("GET", "/2/lists/{list}/tweets?max_results=101", None, "max_results"),
+    ("GET", "/2/lists/{list}/tweets?tweet.fields=secrets", None, "tweet.fields"),
+    ("GET", "/2/lists/{list}/tweets?pagination_token=x", None, "pagination_token"),
     ("GET", "/2/users/{me}/owned_lists?max_results=0", None, "max_results"),
     ("GET", "/2/users/{me}/followed_lists?max_results=101", None, "max_results"),
     ("GET", "/2/users/{me}/list_memberships?pagination_token=abc", None, "pagination_token"),

@@ -111,7 +111,6 @@ NOT_YET = {
     "GET /v1/follow_requests",
     "POST /v1/follow_requests/{id}/accept",
     "POST /v1/follow_requests/{id}/decline",
-    "GET /2/lists/{id}/tweets",
 }
 """Those that are still to be made."""
 

@@ -16,6 +16,10 @@ class ListRecentTweets:
     async def __call__(self, request: ListRecentTweetsRequest) -> ListRecentTweetsResponse:
         """From the store: this is what stands in for lists."""
         entries = await self._store.recent(
-            request.author_ids, before=request.before_id, after=request.after_id, limit=request.limit
+            request.author_ids,
+            before=request.before_id,
+            after=request.after_id,
+            limit=request.limit,
+            oldest_first=request.oldest_first,
         )
         return ListRecentTweetsResponse(entries=b"".join(entry.pack() for entry in entries))

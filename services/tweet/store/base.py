@@ -108,8 +108,13 @@ class TweetStore(Protocol):
         """
         ...
 
-    async def recent(self, author_ids: Sequence[int], *, before: int, after: int, limit: int) -> list[Entry]:
-        """The newest tweets of many authors with ids between two bounds, exclusive, 0 for none; the newest first."""
+    async def recent(
+        self, author_ids: Sequence[int], *, before: int, after: int, limit: int, oldest_first: bool = False
+    ) -> list[Entry]:
+        """The newest tweets of many authors with ids between two bounds, exclusive, 0 for none; the newest first.
+
+        With `oldest_first` the oldest, the oldest first.
+        """
         ...
 
     async def mark(self, mark: Mark, user_id: int, tweet_id: int, mark_id: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -32,7 +31,7 @@ _SOME = 64
 _ONE_AUTHOR = (
     f"SELECT * FROM (SELECT {_ENTRY} FROM tweets"
     " WHERE author_id = :author{0} AND id < :before AND id > :after AND NOT deleted"
-    " ORDER BY id DESC LIMIT :limit) AS a{0}"
+    " ORDER BY id {1} LIMIT :limit) AS a{0}"
 )
 _COUNTED = {"retweeted": Metric.RETWEETS, "quoted": Metric.QUOTES, "replied_to": Metric.REPLIES}
 _EXCLUDED = {"replies": "in_reply_to_tweet_id = 0", "retweets": "retweeted_id = 0"}
@@ -45,8 +44,10 @@ _PURGE = (
 _PURGED = ("bookmarks", "mentions")
 
 
-def _recent(authors: int) -> str:
-    return " UNION ALL ".join(_ONE_AUTHOR.format(i) for i in range(authors)) + " ORDER BY id DESC LIMIT :limit"
+def _recent(authors: int, order: str) -> str:
+    return (
+        " UNION ALL ".join(_ONE_AUTHOR.format(i, order) for i in range(authors)) + f" ORDER BY id {order} LIMIT :limit"
+    )
 
 
 def _entry(row: Any) -> Entry:
@@ -270,19 +271,26 @@ class SqlTweetStore:
 
         return await self._db.write(unit)
 
-    async def recent(self, author_ids: Sequence[int], *, before: int, after: int, limit: int) -> list[Entry]:
+    async def recent(
+        self, author_ids: Sequence[int], *, before: int, after: int, limit: int, oldest_first: bool = False
+    ) -> list[Entry]:
         """See TweetStore."""
         authors = list(dict.fromkeys(author_ids))
+        order, sign = ("ASC", 1) if oldest_first else ("DESC", -1)
 
         async def unit(tx: Tx) -> list[Entry]:
-            found: list[list[Entry]] = []
+            found: list[Entry] = []
+            bounds = {"before": before or _MAX_ID, "after": after, "limit": limit}
             for start in range(0, len(authors), _SOME):
                 some = authors[start : start + _SOME]
-                bounds = {"before": before or _MAX_ID, "after": after, "limit": limit}
                 named = {f"author{i}": author for i, author in enumerate(some)}
-                rows = await tx.execute(_recent(len(some)), {**bounds, **named})
-                found.append([_entry(row) for row in rows.all()])
-            return heapq.nsmallest(limit, (e for part in found for e in part), key=lambda entry: -entry.tweet_id)
+                rows = await tx.execute(_recent(len(some), order), {**bounds, **named})
+                found += [_entry(row) for row in rows.all()]
+                found.sort(key=lambda entry: sign * entry.tweet_id)
+                del found[limit:]
+                if len(found) == limit:  # of the authors that follow, only what goes before the last of these matters
+                    bounds["before" if oldest_first else "after"] = found[-1].tweet_id
+            return found
 
         return await self._db.read(unit)
 

@@ -389,6 +389,11 @@ class TweetStoreSuite(ABC):
             found = await tweets.recent(authors, before=before, after=after, limit=limit)
             assert ids(found) == expected
             assert [entry.author_id for entry in found] == [written[tweet_id] for tweet_id in expected]
+            rising = await tweets.recent(authors, before=before, after=after, limit=1000, oldest_first=True)
+            whole = await tweets.recent(authors, before=before, after=after, limit=1000)
+            assert rising == whole[::-1]
+            first = await tweets.recent(authors, before=before, after=after, limit=limit, oldest_first=True)
+            assert first == rising[:limit]
 
     async def test_recent_tweets_of_nobody_are_none_and_of_one_twice_are_one(self, tweets: TweetStore) -> None:
         await tweets.create(tweet_of(10), "")

@@ -28,7 +28,7 @@ from rookery.api.v2 import envelope_pb2 as rookery_dot_api_dot_v2_dot_envelope__
 from rookery.api.v2 import tweet_pb2 as rookery_dot_api_dot_v2_dot_tweet__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*rookery/timeline/v1/timeline_service.proto\x12\x13rookery.timeline.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1drookery/api/v2/envelope.proto\x1a\x1arookery/api/v2/tweet.proto\"\xb9\x03\n\x16GetHomeTimelineRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12#\n\x0bmax_results\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01H\x00\x88\x01\x01\x12\"\n\x10pagination_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12%\n\x05tweet\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x05 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04user\x18\x06 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x18\n\x07\x65xclude\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x19\n\x08since_id\x18\t \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x19\n\x08until_id\x18\n \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1b\n\nstart_time\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18(\x12\x19\n\x08\x65nd_time\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18(\x12\x18\n\x07user_id\x18\r \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x42\x0e\n\x0c_max_results\"\xb7\x01\n\x17GetHomeTimelineResponse\x12#\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x15.rookery.api.v2.Tweet\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\x12\"\n\x04meta\x18\x04 \x01(\x0b\x32\x14.rookery.api.v2.Meta2\xcd\x01\n\x0fTimelineService\x12\xb9\x01\n\x0fGetHomeTimeline\x12+.rookery.timeline.v1.GetHomeTimelineRequest\x1a,.rookery.timeline.v1.GetHomeTimelineResponse\"K\x82\xd3\xe4\x93\x02\x45\x12-/2/users/{id}/timelines/reverse_chronologicalZ\x07\x12\x05/feedZ\x0b\x12\t/timelineb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*rookery/timeline/v1/timeline_service.proto\x12\x13rookery.timeline.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1drookery/api/v2/envelope.proto\x1a\x1arookery/api/v2/tweet.proto\"\xb9\x03\n\x16GetHomeTimelineRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12#\n\x0bmax_results\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01H\x00\x88\x01\x01\x12\"\n\x10pagination_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12%\n\x05tweet\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x05 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04user\x18\x06 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x18\n\x07\x65xclude\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x19\n\x08since_id\x18\t \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x19\n\x08until_id\x18\n \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1b\n\nstart_time\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18(\x12\x19\n\x08\x65nd_time\x18\x0c \x01(\tB\x07\xbaH\x04r\x02\x18(\x12\x18\n\x07user_id\x18\r \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x42\x0e\n\x0c_max_results\"\xb7\x01\n\x17GetHomeTimelineResponse\x12#\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x15.rookery.api.v2.Tweet\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\x12\"\n\x04meta\x18\x04 \x01(\x0b\x32\x14.rookery.api.v2.Meta\"\x97\x02\n\x16GetListTimelineRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12#\n\x0bmax_results\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01H\x00\x88\x01\x01\x12\"\n\x10pagination_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12%\n\x05tweet\x18\x04 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04post\x18\x05 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12$\n\x04user\x18\x06 \x01(\x0b\x32\x16.rookery.api.v2.Fields\x12\x1c\n\nexpansions\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x42\x0e\n\x0c_max_results\"\xb7\x01\n\x17GetListTimelineResponse\x12#\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x15.rookery.api.v2.Tweet\x12*\n\x08includes\x18\x02 \x01(\x0b\x32\x18.rookery.api.v2.Includes\x12\'\n\x06\x65rrors\x18\x03 \x03(\x0b\x32\x17.rookery.api.v2.Problem\x12\"\n\x04meta\x18\x04 \x01(\x0b\x32\x14.rookery.api.v2.Meta2\xda\x02\n\x0fTimelineService\x12\xb9\x01\n\x0fGetHomeTimeline\x12+.rookery.timeline.v1.GetHomeTimelineRequest\x1a,.rookery.timeline.v1.GetHomeTimelineResponse\"K\x82\xd3\xe4\x93\x02\x45\x12-/2/users/{id}/timelines/reverse_chronologicalZ\x07\x12\x05/feedZ\x0b\x12\t/timeline\x12\x8a\x01\n\x0fGetListTimeline\x12+.rookery.timeline.v1.GetListTimelineRequest\x1a,.rookery.timeline.v1.GetListTimelineResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/2/lists/{id}/tweetsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,12 +55,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETHOMETIMELINEREQUEST'].fields_by_name['end_time']._serialized_options = b'\272H\004r\002\030('
   _globals['_GETHOMETIMELINEREQUEST'].fields_by_name['user_id']._loaded_options = None
   _globals['_GETHOMETIMELINEREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_GETLISTTIMELINEREQUEST'].fields_by_name['id']._loaded_options = None
+  _globals['_GETLISTTIMELINEREQUEST'].fields_by_name['id']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_GETLISTTIMELINEREQUEST'].fields_by_name['max_results']._loaded_options = None
+  _globals['_GETLISTTIMELINEREQUEST'].fields_by_name['max_results']._serialized_options = b'\272H\006\032\004\030d(\001'
+  _globals['_GETLISTTIMELINEREQUEST'].fields_by_name['pagination_token']._loaded_options = None
+  _globals['_GETLISTTIMELINEREQUEST'].fields_by_name['pagination_token']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_GETLISTTIMELINEREQUEST'].fields_by_name['expansions']._loaded_options = None
+  _globals['_GETLISTTIMELINEREQUEST'].fields_by_name['expansions']._serialized_options = b'\272H\005r\003\030\200\004'
   _globals['_TIMELINESERVICE'].methods_by_name['GetHomeTimeline']._loaded_options = None
   _globals['_TIMELINESERVICE'].methods_by_name['GetHomeTimeline']._serialized_options = b'\202\323\344\223\002E\022-/2/users/{id}/timelines/reverse_chronologicalZ\007\022\005/feedZ\013\022\t/timeline'
+  _globals['_TIMELINESERVICE'].methods_by_name['GetListTimeline']._loaded_options = None
+  _globals['_TIMELINESERVICE'].methods_by_name['GetListTimeline']._serialized_options = b'\202\323\344\223\002\026\022\024/2/lists/{id}/tweets'
   _globals['_GETHOMETIMELINEREQUEST']._serialized_start=186
   _globals['_GETHOMETIMELINEREQUEST']._serialized_end=627
   _globals['_GETHOMETIMELINERESPONSE']._serialized_start=630
   _globals['_GETHOMETIMELINERESPONSE']._serialized_end=813
-  _globals['_TIMELINESERVICE']._serialized_start=816
-  _globals['_TIMELINESERVICE']._serialized_end=1021
+  _globals['_GETLISTTIMELINEREQUEST']._serialized_start=816
+  _globals['_GETLISTTIMELINEREQUEST']._serialized_end=1095
+  _globals['_GETLISTTIMELINERESPONSE']._serialized_start=1098
+  _globals['_GETLISTTIMELINERESPONSE']._serialized_end=1281
+  _globals['_TIMELINESERVICE']._serialized_start=1284
+  _globals['_TIMELINESERVICE']._serialized_end=1630
 # @@protoc_insertion_point(module_scope)

@@ -144,3 +144,99 @@ class GetHomeTimelineResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetHomeTimelineResponse: _TypeAlias = GetHomeTimelineResponse  # noqa: Y015
+
+@_typing.final
+class GetListTimelineRequest(_message.Message):
+    """GetListTimelineRequest asks for one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    MAX_RESULTS_FIELD_NUMBER: _builtins.int
+    PAGINATION_TOKEN_FIELD_NUMBER: _builtins.int
+    TWEET_FIELD_NUMBER: _builtins.int
+    POST_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    EXPANSIONS_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The list."""
+    max_results: _builtins.int
+    """1 to 100; 100 when absent."""
+    pagination_token: _builtins.str
+    """`meta.next_token` of the page before."""
+    expansions: _builtins.str
+    """What to include, as in a home timeline."""
+    @_builtins.property
+    def tweet(self) -> _envelope_pb2.Fields:
+        """Members of the tweets."""
+
+    @_builtins.property
+    def post(self) -> _envelope_pb2.Fields:
+        """The same, in the vocabulary of posts."""
+
+    @_builtins.property
+    def user(self) -> _envelope_pb2.Fields:
+        """Members of included people."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        max_results: _builtins.int | None = ...,
+        pagination_token: _builtins.str = ...,
+        tweet: _envelope_pb2.Fields | None = ...,
+        post: _envelope_pb2.Fields | None = ...,
+        user: _envelope_pb2.Fields | None = ...,
+        expansions: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
+    _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_results) -> _WhichOneofReturnType__max_results | None: ...
+
+Global___GetListTimelineRequest: _TypeAlias = GetListTimelineRequest  # noqa: Y015
+
+@_typing.final
+class GetListTimelineResponse(_message.Message):
+    """GetListTimelineResponse is one page."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    INCLUDES_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    META_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> _containers.RepeatedCompositeFieldContainer[_tweet_pb2.Tweet]:
+        """The tweets."""
+
+    @_builtins.property
+    def includes(self) -> _envelope_pb2.Includes:
+        """What expansions asked for."""
+
+    @_builtins.property
+    def errors(self) -> _containers.RepeatedCompositeFieldContainer[_envelope_pb2.Problem]:
+        """What is missing, and why."""
+
+    @_builtins.property
+    def meta(self) -> _envelope_pb2.Meta:
+        """Where to go on."""
+
+    def __init__(
+        self,
+        *,
+        data: _abc.Iterable[_tweet_pb2.Tweet] | None = ...,
+        includes: _envelope_pb2.Includes | None = ...,
+        errors: _abc.Iterable[_envelope_pb2.Problem] | None = ...,
+        meta: _envelope_pb2.Meta | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "errors", b"errors", "includes", b"includes", "meta", b"meta"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetListTimelineResponse: _TypeAlias = GetListTimelineResponse  # noqa: Y015

@@ -40,6 +40,11 @@ class TimelineServiceStub:
                 request_serializer=rookery_dot_timeline_dot_v1_dot_timeline__service__pb2.GetHomeTimelineRequest.SerializeToString,
                 response_deserializer=rookery_dot_timeline_dot_v1_dot_timeline__service__pb2.GetHomeTimelineResponse.FromString,
                 _registered_method=True)
+        self.GetListTimeline = channel.unary_unary(
+                '/rookery.timeline.v1.TimelineService/GetListTimeline',
+                request_serializer=rookery_dot_timeline_dot_v1_dot_timeline__service__pb2.GetListTimelineRequest.SerializeToString,
+                response_deserializer=rookery_dot_timeline_dot_v1_dot_timeline__service__pb2.GetListTimelineResponse.FromString,
+                _registered_method=True)
 
 
 class TimelineServiceServicer:
@@ -57,6 +62,16 @@ class TimelineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetListTimeline(self, request, context):
+        """GetListTimeline reads what the members of a list of people wrote, retweets
+        and replies too, the newest first; it shows to whom the list does. Callers:
+        outside clients. Access: the list's members from `graph`, keyset pages of
+        entries merged by `tweet` until the page is full, records by batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TimelineServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -64,6 +79,11 @@ def add_TimelineServiceServicer_to_server(servicer, server):
                     servicer.GetHomeTimeline,
                     request_deserializer=rookery_dot_timeline_dot_v1_dot_timeline__service__pb2.GetHomeTimelineRequest.FromString,
                     response_serializer=rookery_dot_timeline_dot_v1_dot_timeline__service__pb2.GetHomeTimelineResponse.SerializeToString,
+            ),
+            'GetListTimeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetListTimeline,
+                    request_deserializer=rookery_dot_timeline_dot_v1_dot_timeline__service__pb2.GetListTimelineRequest.FromString,
+                    response_serializer=rookery_dot_timeline_dot_v1_dot_timeline__service__pb2.GetListTimelineResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -94,6 +114,33 @@ class TimelineService:
             '/rookery.timeline.v1.TimelineService/GetHomeTimeline',
             rookery_dot_timeline_dot_v1_dot_timeline__service__pb2.GetHomeTimelineRequest.SerializeToString,
             rookery_dot_timeline_dot_v1_dot_timeline__service__pb2.GetHomeTimelineResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetListTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.timeline.v1.TimelineService/GetListTimeline',
+            rookery_dot_timeline_dot_v1_dot_timeline__service__pb2.GetListTimelineRequest.SerializeToString,
+            rookery_dot_timeline_dot_v1_dot_timeline__service__pb2.GetListTimelineResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,12 @@ class TimelineServiceStub:
     it is warm (lists; records and relations), one more when the viewer
     follows people whose tweets are pulled.
     """
+    GetListTimeline: _grpc.UnaryUnaryMultiCallable[_timeline_service_pb2.GetListTimelineRequest, _timeline_service_pb2.GetListTimelineResponse]
+    """GetListTimeline reads what the members of a list of people wrote, retweets
+    and replies too, the newest first; it shows to whom the list does. Callers:
+    outside clients. Access: the list's members from `graph`, keyset pages of
+    entries merged by `tweet` until the page is full, records by batch.
+    """
 
 @_typing.type_check_only
 class TimelineServiceAsyncStub(TimelineServiceStub):
@@ -52,6 +58,12 @@ class TimelineServiceAsyncStub(TimelineServiceStub):
     clients; the hottest RPC of all. Access: two trips to the cache store when
     it is warm (lists; records and relations), one more when the viewer
     follows people whose tweets are pulled.
+    """
+    GetListTimeline: _aio.UnaryUnaryMultiCallable[_timeline_service_pb2.GetListTimelineRequest, _timeline_service_pb2.GetListTimelineResponse]  # type: ignore[assignment]
+    """GetListTimeline reads what the members of a list of people wrote, retweets
+    and replies too, the newest first; it shows to whom the list does. Callers:
+    outside clients. Access: the list's members from `graph`, keyset pages of
+    entries merged by `tweet` until the page is full, records by batch.
     """
 
 class TimelineServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -68,6 +80,18 @@ class TimelineServiceServicer(metaclass=_abc_1.ABCMeta):
         clients; the hottest RPC of all. Access: two trips to the cache store when
         it is warm (lists; records and relations), one more when the viewer
         follows people whose tweets are pulled.
+        """
+
+    @_abc_1.abstractmethod
+    def GetListTimeline(
+        self,
+        request: _timeline_service_pb2.GetListTimelineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_timeline_service_pb2.GetListTimelineResponse, _abc.Awaitable[_timeline_service_pb2.GetListTimelineResponse]]:
+        """GetListTimeline reads what the members of a list of people wrote, retweets
+        and replies too, the newest first; it shows to whom the list does. Callers:
+        outside clients. Access: the list's members from `graph`, keyset pages of
+        entries merged by `tweet` until the page is full, records by batch.
         """
 
 def add_TimelineServiceServicer_to_server(servicer: TimelineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rookery/tweet/v1/tweet_mesh.proto\x12\x10rookery.tweet.v1\x1a\x1b\x62uf/validate/validate.proto\"/\n\x15\x42\x61tchGetTweetsRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\")\n\x16\x42\x61tchGetTweetsResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"x\n\x17ListRecentTweetsRequest\x12\x1d\n\nauthor_ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\x89\'\x12\x11\n\tbefore_id\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x66ter_id\x18\x03 \x01(\x03\x12\x19\n\x05limit\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\"+\n\x18ListRecentTweetsResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x0c\x32\xe2\x01\n\x10TweetMeshService\x12\x63\n\x0e\x42\x61tchGetTweets\x12\'.rookery.tweet.v1.BatchGetTweetsRequest\x1a(.rookery.tweet.v1.BatchGetTweetsResponse\x12i\n\x10ListRecentTweets\x12).rookery.tweet.v1.ListRecentTweetsRequest\x1a*.rookery.tweet.v1.ListRecentTweetsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rookery/tweet/v1/tweet_mesh.proto\x12\x10rookery.tweet.v1\x1a\x1b\x62uf/validate/validate.proto\"/\n\x15\x42\x61tchGetTweetsRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\")\n\x16\x42\x61tchGetTweetsResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"\x8e\x01\n\x17ListRecentTweetsRequest\x12\x1d\n\nauthor_ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\x89\'\x12\x11\n\tbefore_id\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x66ter_id\x18\x03 \x01(\x03\x12\x19\n\x05limit\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x14\n\x0coldest_first\x18\x05 \x01(\x08\"+\n\x18ListRecentTweetsResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x0c\x32\xe2\x01\n\x10TweetMeshService\x12\x63\n\x0e\x42\x61tchGetTweets\x12\'.rookery.tweet.v1.BatchGetTweetsRequest\x1a(.rookery.tweet.v1.BatchGetTweetsResponse\x12i\n\x10ListRecentTweets\x12).rookery.tweet.v1.ListRecentTweetsRequest\x1a*.rookery.tweet.v1.ListRecentTweetsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,10 +42,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHGETTWEETSREQUEST']._serialized_end=131
   _globals['_BATCHGETTWEETSRESPONSE']._serialized_start=133
   _globals['_BATCHGETTWEETSRESPONSE']._serialized_end=174
-  _globals['_LISTRECENTTWEETSREQUEST']._serialized_start=176
-  _globals['_LISTRECENTTWEETSREQUEST']._serialized_end=296
-  _globals['_LISTRECENTTWEETSRESPONSE']._serialized_start=298
-  _globals['_LISTRECENTTWEETSRESPONSE']._serialized_end=341
-  _globals['_TWEETMESHSERVICE']._serialized_start=344
-  _globals['_TWEETMESHSERVICE']._serialized_end=570
+  _globals['_LISTRECENTTWEETSREQUEST']._serialized_start=177
+  _globals['_LISTRECENTTWEETSREQUEST']._serialized_end=319
+  _globals['_LISTRECENTTWEETSRESPONSE']._serialized_start=321
+  _globals['_LISTRECENTTWEETSRESPONSE']._serialized_end=364
+  _globals['_TWEETMESHSERVICE']._serialized_start=367
+  _globals['_TWEETMESHSERVICE']._serialized_end=593
 # @@protoc_insertion_point(module_scope)

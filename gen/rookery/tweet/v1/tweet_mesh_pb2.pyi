@@ -78,12 +78,17 @@ class ListRecentTweetsRequest(_message.Message):
     BEFORE_ID_FIELD_NUMBER: _builtins.int
     AFTER_ID_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    OLDEST_FIRST_FIELD_NUMBER: _builtins.int
     before_id: _builtins.int
     """Only tweets with smaller ids; 0 for no bound."""
     after_id: _builtins.int
     """Only tweets with greater ids."""
     limit: _builtins.int
     """1 to 1,000."""
+    oldest_first: _builtins.bool
+    """Whether the page is at the lower bound: the oldest tweets above it, and the
+    oldest first.
+    """
     @_builtins.property
     def author_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Up to 5,001 authors."""
@@ -95,10 +100,11 @@ class ListRecentTweetsRequest(_message.Message):
         before_id: _builtins.int = ...,
         after_id: _builtins.int = ...,
         limit: _builtins.int = ...,
+        oldest_first: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_id", b"after_id", "author_ids", b"author_ids", "before_id", b"before_id", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_id", b"after_id", "author_ids", b"author_ids", "before_id", b"before_id", "limit", b"limit", "oldest_first", b"oldest_first"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -106,7 +112,7 @@ Global___ListRecentTweetsRequest: _TypeAlias = ListRecentTweetsRequest  # noqa: 
 
 @_typing.final
 class ListRecentTweetsResponse(_message.Message):
-    """ListRecentTweetsResponse is the page, the newest first."""
+    """ListRecentTweetsResponse is the page, the newest first unless asked otherwise."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

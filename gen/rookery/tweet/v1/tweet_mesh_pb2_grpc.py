@@ -64,8 +64,8 @@ class TweetMeshServiceServicer:
 
     def ListRecentTweets(self, request, context):
         """ListRecentTweets merges the newest tweets of many authors. Callers:
-        `timeline` (rebuild, reads without the cache, below a trimmed list),
-        `fanout` (back-fill). Access: one keyset page an author, merged.
+        `timeline` (rebuild, reads without the cache, below a trimmed list, list
+        timelines), `fanout` (back-fill). Access: one keyset page an author, merged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,8 +42,8 @@ class TweetMeshServiceStub:
     """
     ListRecentTweets: _grpc.UnaryUnaryMultiCallable[_tweet_mesh_pb2.ListRecentTweetsRequest, _tweet_mesh_pb2.ListRecentTweetsResponse]
     """ListRecentTweets merges the newest tweets of many authors. Callers:
-    `timeline` (rebuild, reads without the cache, below a trimmed list),
-    `fanout` (back-fill). Access: one keyset page an author, merged.
+    `timeline` (rebuild, reads without the cache, below a trimmed list, list
+    timelines), `fanout` (back-fill). Access: one keyset page an author, merged.
     """
 
 @_typing.type_check_only
@@ -60,8 +60,8 @@ class TweetMeshServiceAsyncStub(TweetMeshServiceStub):
     """
     ListRecentTweets: _aio.UnaryUnaryMultiCallable[_tweet_mesh_pb2.ListRecentTweetsRequest, _tweet_mesh_pb2.ListRecentTweetsResponse]  # type: ignore[assignment]
     """ListRecentTweets merges the newest tweets of many authors. Callers:
-    `timeline` (rebuild, reads without the cache, below a trimmed list),
-    `fanout` (back-fill). Access: one keyset page an author, merged.
+    `timeline` (rebuild, reads without the cache, below a trimmed list, list
+    timelines), `fanout` (back-fill). Access: one keyset page an author, merged.
     """
 
 class TweetMeshServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -87,8 +87,8 @@ class TweetMeshServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tweet_mesh_pb2.ListRecentTweetsResponse, _abc.Awaitable[_tweet_mesh_pb2.ListRecentTweetsResponse]]:
         """ListRecentTweets merges the newest tweets of many authors. Callers:
-        `timeline` (rebuild, reads without the cache, below a trimmed list),
-        `fanout` (back-fill). Access: one keyset page an author, merged.
+        `timeline` (rebuild, reads without the cache, below a trimmed list, list
+        timelines), `fanout` (back-fill). Access: one keyset page an author, merged.
         """
 
 def add_TweetMeshServiceServicer_to_server(servicer: TweetMeshServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
