@@ -82,7 +82,7 @@ async def build(env: Environment) -> Service:
         tweet_service_pb2.DESCRIPTOR.services_by_name["TweetService"],
         {
             "CreateTweet": CreateTweet(store, ids, tweets, sight, user, graph),
-            "DeleteTweet": DeleteTweet(store, tweets),
+            "DeleteTweet": DeleteTweet(store, tweets, views),
             "GetTweet": GetTweet(views),
             "ListTweetsById": ListTweetsById(views),
             "ListUserTweets": ListUserTweets(store, pages),
