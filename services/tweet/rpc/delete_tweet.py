@@ -21,8 +21,10 @@ class DeleteTweet:
         self._views = views
 
     async def __call__(self, request: DeleteTweetRequest) -> DeleteTweetResponse:
-        """Deleting again is no error. Raises PermissionDenied for another's tweet, NotFound for one that is not there, or
-        does not show: a refusal would tell of it."""
+        """Deleting again is no error. Raises PermissionDenied for another's tweet, NotFound for one that is not there.
+
+        Another's that does not show counts as not there: a refusal would tell of it.
+        """
         viewer = require_viewer()
         left = await self._store.delete(request.id, viewer)
         if left is None or (left.deleted and left.author_id != viewer):
