@@ -10,7 +10,7 @@ from rookery.api.v2.envelope_pb2 import Meta, Problem
 
 from mesh.interceptors.viewer import require_viewer
 from mesh.paging import Cursors, Fetch, Page, Position, keyset_page
-from views.plan import Selecting, tweets_plan, users_plan
+from views.plan import Selecting, SelectingTweets, tweets_plan, users_plan
 from views.present import not_found, present_tweets, present_users
 from views.shown import Views, shown
 from views.visibility import Surface
@@ -31,6 +31,10 @@ class Paged(Selecting, Protocol):
         ...
 
 
+class PagedTweets(Paged, SelectingTweets, Protocol):
+    """A request for a page of tweets."""
+
+
 class Pages:
     """Answers requests for pages."""
 
@@ -40,7 +44,7 @@ class Pages:
 
     async def tweets(
         self,
-        request: Paged,
+        request: PagedTweets,
         binding: str,
         fetch: Fetch[R],
         *,

@@ -1,4 +1,5 @@
-"""What a request asks to see: `tweet.fields`, `post.fields`, `user.fields` and `expansions`, checked once and kept.
+"""What a request asks to see: `tweet.fields`, `post.fields`, `user.fields`, `poll.fields` and `expansions`, checked
+once and kept.
 
 A plan is made once for each different choice and kept (clients repeat theirs), so a request on the hot path pays for
 one dictionary look-up.
@@ -12,9 +13,10 @@ from functools import lru_cache
 from typing import Protocol
 
 from rookery.api.v2.envelope_pb2 import Fields
+from rookery.api.v2.poll_pb2 import Poll
 
 from mesh.errors import InvalidArgument, Violation
-from views.record import TWEET, USER
+from views.record import POLL, TWEET, USER, end_of
 
 _PLANS = 1024  # different choices kept; a client uses a handful
 _MAX_TEXT = 1024  # all names of one kind together have 500
@@ -102,6 +104,7 @@ _USER_FIELDS = frozenset(
 
 # Expansion -> the member that holds the ids, which is shown too, as X does.
 _TWEET_EXPANSIONS = {
+    "attachments.poll_ids": "attachments",
     "author_id": "author_id",
     "entities.mentions.username": "entities",
     "in_reply_to_user_id": "in_reply_to_user_id",
@@ -109,6 +112,7 @@ _TWEET_EXPANSIONS = {
     "referenced_tweets.id.author_id": "referenced_tweets",
 }
 _POST_EXPANSIONS = {
+    "attachments.poll_ids": "attachments",
     "author_id": "author_id",
     "entities.mentions.username": "entities",
     "in_reply_to_user_id": "in_reply_to_user_id",
@@ -121,7 +125,6 @@ _TWEET_EXPANSIONS_ABSENT = frozenset(
         "article.media_entities",
         "attachments.media_keys",
         "attachments.media_source_tweet",
-        "attachments.poll_ids",
         "edit_history_tweet_ids",
         "edit_history_post_ids",
         "entities.note.mentions.username",
@@ -130,6 +133,9 @@ _TWEET_EXPANSIONS_ABSENT = frozenset(
         "referenced_posts.attachments.media_keys",
     ]
 )
+_POLL_FIELDS = frozenset(["id", "options", "duration_minutes", "end_datetime", "voting_status"])
+# Poll.voting_status on the wire (field 5), which no record has: it depends on the time of reading.
+_OPEN, _CLOSED = (Poll(voting_status=status).SerializeToString() for status in ("open", "closed"))
 _USER_EXPANSIONS = {"pinned_tweet_id": "pinned_tweet_id"}
 _USER_POST_EXPANSIONS = {"pinned_post_id": "pinned_post_id"}
 _USER_EXPANSIONS_ABSENT = frozenset(["affiliation.user_id", "most_recent_tweet_id", "most_recent_post_id"])
@@ -147,6 +153,8 @@ class Plan:
     """Cuts a tweet's record to the fields asked for."""
     cut_user: Callable[[bytes], bytes]
     """Cuts a person's record to the fields asked for."""
+    cut_poll: Callable[[bytes, int], bytes]
+    """Cuts a poll's record to the fields asked for; at a time, in Unix milliseconds."""
 
 
 class Selecting(Protocol):
@@ -173,18 +181,30 @@ class Selecting(Protocol):
         ...
 
 
-def tweets_plan(request: Selecting) -> Plan:
+class SelectingTweets(Selecting, Protocol):
+    """A request for tweets that carries a choice."""
+
+    @property
+    def poll(self) -> Fields:
+        """`poll.fields`."""
+        ...
+
+
+def tweets_plan(request: SelectingTweets) -> Plan:
     """The plan of a request whose `data` is tweets. Raises InvalidArgument for a name that X does not know."""
-    return _plan(True, request.tweet.fields, request.post.fields, request.user.fields, request.expansions)
+    fields = request.tweet.fields, request.post.fields, request.user.fields, request.poll.fields
+    return _plan(True, *fields, request.expansions)
 
 
 def users_plan(request: Selecting) -> Plan:
     """The plan of a request whose `data` is people. Raises InvalidArgument for a name that X does not know."""
-    return _plan(False, request.tweet.fields, request.post.fields, request.user.fields, request.expansions)
+    return _plan(False, request.tweet.fields, request.post.fields, request.user.fields, "", request.expansions)
 
 
 @lru_cache(maxsize=_PLANS)
-def _plan(of_tweets: bool, tweet_fields: str, post_fields: str, user_fields: str, expansions: str) -> Plan:
+def _plan(
+    of_tweets: bool, tweet_fields: str, post_fields: str, user_fields: str, poll_fields: str, expansions: str
+) -> Plan:
     wanted = _names(expansions)
     posts = bool(post_fields) or any("post" in name for name in wanted)
     if of_tweets:
@@ -194,9 +214,11 @@ def _plan(of_tweets: bool, tweet_fields: str, post_fields: str, user_fields: str
     _check("expansions", wanted, known.keys() | absent)
     shown = {known[name] for name in wanted if name in known}
     of_tweet, of_post, of_user = _names(tweet_fields), _names(post_fields), _names(user_fields)
+    of_poll = _names(poll_fields)
     _check("tweet.fields", of_tweet, _TWEET_FIELDS | _TWEET_ABSENT)
     _check("post.fields", of_post, _POST_FIELDS | _TWEET_ABSENT)
     _check("user.fields", of_user, _USER_FIELDS | _USER_ABSENT)
+    _check("poll.fields", of_poll, _POLL_FIELDS)
     fields = {_as_posts(name) if posts else name for name in of_tweet | of_post | (shown if of_tweets else set())}
     fields |= {"default", "edit_history_post_ids" if posts else "edit_history_tweet_ids"}
     return Plan(
@@ -211,7 +233,15 @@ def _plan(of_tweets: bool, tweet_fields: str, post_fields: str, user_fields: str
         cut_user=USER.cutter(
             USER.ranges(({"default"} | of_user | (set() if of_tweets else shown)) & USER.index.keys())
         ),
+        cut_poll=_poll_cutter(of_poll),
     )
+
+
+def _poll_cutter(names: frozenset[str]) -> Callable[[bytes, int], bytes]:
+    cut = POLL.cutter(POLL.ranges(({"default"} | names) & POLL.index.keys()))
+    if "voting_status" not in names:
+        return lambda record, now_ms: cut(record)
+    return lambda record, now_ms: cut(record) + (_OPEN if now_ms < end_of(record) else _CLOSED)
 
 
 def _as_posts(name: str) -> str:

@@ -8,6 +8,7 @@ cut, not parsed; only expansions beyond `author_id` parse what they look into.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from rookery.api.v2.envelope_pb2 import Meta, Problem
@@ -104,6 +105,7 @@ async def present_tweets(
     known: dict[int, bytes | None] = dict(people or {})
     wanted = dict.fromkeys(authors_of(records)) if "author_id" in plan.expansions else {}
     included: list[bytes] = []
+    polls: list[bytes] = []
     missing: list[Problem] = list(errors)
     if plan.expansions != {"author_id"}:
         tweets = [TWEET.parse(record) for record in records]
@@ -119,6 +121,9 @@ async def present_tweets(
                 included.append(record)
                 if "referenced_tweets.id.author_id" in plan.expansions:
                     wanted[author_of(record)] = None
+        if "attachments.poll_ids" in plan.expansions:
+            found = await views.polls.get(list(dict.fromkeys(i for t in tweets for i in t.attachments.poll_ids)))
+            polls = [record for record in found if record is not None and is_there(record)]
         if "in_reply_to_user_id" in plan.expansions:
             wanted |= dict.fromkeys(t.in_reply_to_user_id for t in tweets if t.in_reply_to_user_id)
         if "entities.mentions.username" in plan.expansions:
@@ -130,6 +135,9 @@ async def present_tweets(
     includes = _repeat(1, map(plan.cut_user, users))
     if included:
         includes += _repeat(3 if plan.posts else 2, map(plan.cut_tweet, included))
+    if polls:
+        now_ms = time.time_ns() // 1_000_000
+        includes += _repeat(4, (plan.cut_poll(record, now_ms) for record in polls))
     return _page(data, includes, missing, meta)
 
 

@@ -3,7 +3,8 @@
 A record is
 
     version   8 bytes big-endian (mesh/cache/records.py)
-    facts     what rules need, of a fixed size: a tweet's list entry (views/entry.py); a person's flags, 1 byte
+    facts     what rules need, of a fixed size: a tweet's list entry (views/entry.py); a person's flags, 1 byte;
+              a poll's end in Unix milliseconds, 8 bytes
     offsets   2 bytes little-endian for each slot and one for the end, from the record's beginning
     slots     each the wire format of one or more fields of the resource, in the order of `Layout.slots`
 
@@ -24,6 +25,7 @@ from struct import Struct
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
+from rookery.api.v2.poll_pb2 import Poll
 from rookery.api.v2.tweet_pb2 import Tweet, TweetPublicMetrics
 from rookery.api.v2.user_pb2 import User
 
@@ -32,12 +34,14 @@ from views.entry import SIZE, Entry, unpack
 
 TWEET_PREFIX = "tweet:2:"
 USER_PREFIX = "user:2:"
+POLL_PREFIX = "poll:1:"
 
 M = TypeVar("M", bound=Message)
 _VERSION = Struct(">Q")
 _AUTHOR = Struct(">Q")
 PROTECTED = 1
 """Flag of a person whose tweets only accepted followers see."""
+_END = Struct(">Q")
 Ranges = tuple[tuple[int, int], ...]
 """Slots to keep: pairs of the first and one past the last, ascending."""
 
@@ -148,6 +152,17 @@ def person_facts(*, protected: bool) -> bytes:
     return bytes([PROTECTED if protected else 0])
 
 
+def poll_facts(*, end_ms: int) -> bytes:
+    """The facts of a poll's record."""
+    return _END.pack(end_ms)
+
+
+def end_of(record: bytes) -> int:
+    """When a poll ends, in Unix milliseconds, from its record."""
+    end_ms: int = _END.unpack_from(record, VERSION_BYTES)[0]
+    return end_ms
+
+
 def is_there(record: bytes | None) -> bool:
     """Whether there is a resource: not unknown, not deleted."""
     return record is not None and len(record) > VERSION_BYTES  # a tombstone has just that; nothing known, none
@@ -223,5 +238,16 @@ USER: Layout[User] = Layout(
         "pinned_tweet_id": _only("pinned_tweet_id"),
         "pinned_post_id": _only("pinned_post_id"),
         "entities": _only("entities"),
+    },
+)
+
+# Whether it is open depends on the time of reading: views/plan.py.
+POLL: Layout[Poll] = Layout(
+    Poll,
+    _END.size,
+    {
+        "default": _only("id", "options"),
+        "duration_minutes": _only("duration_minutes"),
+        "end_datetime": _only("end_datetime"),
     },
 )

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rookery.graph.v1.graph_mesh_pb2 import GetStandingRequest
-from rookery.tweet.v1.tweet_mesh_pb2 import BatchGetTweetsRequest
+from rookery.tweet.v1.tweet_mesh_pb2 import BatchGetPollsRequest, BatchGetTweetsRequest
 from rookery.user.v1.user_mesh_pb2 import BatchGetUsersRequest
 
 from mesh.cache.records import Records
 from mesh.cache.store import CacheStore
 from mesh.client import Destination
 from views.hydrate import Hydrator
-from views.record import TWEET_PREFIX, USER_PREFIX
+from views.record import POLL_PREFIX, TWEET_PREFIX, USER_PREFIX
 from views.standings import Related, Standings
 
 if TYPE_CHECKING:
@@ -29,6 +29,15 @@ def remote_tweets(store: CacheStore, tweet: Destination[TweetMeshServiceAsyncStu
         return (await tweet.call(tweet.stub.BatchGetTweets, BatchGetTweetsRequest(ids=ids))).records
 
     return Hydrator(Records(store, TWEET_PREFIX), fetch)
+
+
+def remote_polls(store: CacheStore, tweet: Destination[TweetMeshServiceAsyncStub]) -> Hydrator:
+    """Polls, from the read model and `tweet`."""
+
+    async def fetch(ids: Sequence[int]) -> Sequence[bytes]:
+        return (await tweet.call(tweet.stub.BatchGetPolls, BatchGetPollsRequest(ids=ids))).records
+
+    return Hydrator(Records(store, POLL_PREFIX), fetch)
 
 
 def remote_users(store: CacheStore, user: Destination[UserMeshServiceAsyncStub]) -> Hydrator:

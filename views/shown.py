@@ -19,6 +19,8 @@ class Views:
     """Of tweets."""
     users: Hydrator
     """Of people."""
+    polls: Hydrator
+    """Of polls."""
     standings: Standings
     """How viewers stand to people."""
 

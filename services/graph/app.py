@@ -53,7 +53,7 @@ from services.graph.settling import Settling
 from services.graph.store.sql import SqlGraphStore
 from services.graph.store.sql_lists import SqlListStore
 from views.pages import Pages
-from views.remote import remote_tweets, remote_users
+from views.remote import remote_polls, remote_tweets, remote_users
 from views.shown import Views
 from views.standings import Standings
 
@@ -74,7 +74,9 @@ async def build(env: Environment) -> Service:
     readmodel = ReadModel(store, GuardedSets(cache, SETS))
     get_standing = GetStanding(store, readmodel)
     users = remote_users(cache, user)
-    views = Views(remote_tweets(cache, tweet), users, Standings(cache, users, get_standing.ask))
+    views = Views(
+        remote_tweets(cache, tweet), users, remote_polls(cache, tweet), Standings(cache, users, get_standing.ask)
+    )
     ids = LeasedIds(SqlLeases(db))
     cursors = Cursors(settings.cursor_key)
     pages = Pages(views, cursors)

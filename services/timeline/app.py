@@ -19,7 +19,7 @@ from services.timeline.settings import TimelineSettings
 from services.timeline.sources import Sources
 from views.lists import author_lists, home_lists
 from views.pages import Pages
-from views.remote import remote_standings, remote_tweets, remote_users
+from views.remote import remote_polls, remote_standings, remote_tweets, remote_users
 from views.shown import Views
 
 
@@ -34,7 +34,7 @@ async def build(env: Environment) -> Service:
     home = home_lists(cache)
     sources = Sources(cache, home, author_lists(cache), graph, tweet)
     users = remote_users(cache, user)
-    views = Views(remote_tweets(cache, tweet), users, remote_standings(cache, users, graph))
+    views = Views(remote_tweets(cache, tweet), users, remote_polls(cache, tweet), remote_standings(cache, users, graph))
     activity = Activity(home, graph)
     cursors = Cursors(settings.cursor_key)
     public = rpcs(

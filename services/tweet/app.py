@@ -22,7 +22,9 @@ from mesh.settings import Environment
 from services.tweet.consumers import subscriptions
 from services.tweet.counts import Counting
 from services.tweet.domain import Mark
+from services.tweet.polls import Polls
 from services.tweet.reconciler import Reconciler
+from services.tweet.rpc.batch_get_polls import BatchGetPolls
 from services.tweet.rpc.batch_get_tweets import BatchGetTweets
 from services.tweet.rpc.create_tweet import CreateTweet
 from services.tweet.rpc.delete_tweet import DeleteTweet
@@ -43,6 +45,7 @@ from services.tweet.rpc.marks import (
 )
 from services.tweet.rpc.read_archive import ReadArchive
 from services.tweet.rpc.retweets import ListRetweetedBy, Retweet, Unretweet
+from services.tweet.rpc.vote import Vote
 from services.tweet.settings import TweetSettings
 from services.tweet.sight import Sight
 from services.tweet.store.checks import SqlCountCheck
@@ -50,7 +53,7 @@ from services.tweet.store.sql import SqlTweetStore
 from services.tweet.tweets import Tweets
 from views.hydrate import Hydrator
 from views.pages import Pages
-from views.record import TWEET_PREFIX
+from views.record import POLL_PREFIX, TWEET_PREFIX
 from views.remote import remote_standings, remote_users
 from views.shown import Views
 
@@ -69,15 +72,19 @@ async def build(env: Environment) -> Service:
     records = Records(cache, TWEET_PREFIX)
     tweets = Tweets(store, records)
     users = remote_users(cache, user)
-    views = Views(Hydrator(records, tweets.load), users, remote_standings(cache, users, graph))
+    poll_records = Records(cache, POLL_PREFIX)
+    polls = Polls(store.polls, poll_records)
+    views = Views(
+        Hydrator(records, tweets.load), users, Hydrator(poll_records, polls.load), remote_standings(cache, users, graph)
+    )
     sight = Sight(store, views.standings)
     ids = LeasedIds(SqlLeases(db))
-    counting = Counting(store.counts, tweets)
+    counting = Counting(store.counts, tweets, polls)
     reconciler = Reconciler(SqlCountCheck(db, outbox, store.counts), counting.recent)
     pages = Pages(views, Cursors(settings.cursor_key))
     likes = Marks(Mark.LIKE, store, ids, sight, pages)
     bookmarks = Marks(Mark.BOOKMARK, store, ids, sight, pages)
-    consumers = subscriptions(bus, store, tweets)
+    consumers = subscriptions(bus, store, tweets, polls)
     public = rpcs(
         tweet_service_pb2.DESCRIPTOR.services_by_name["TweetService"],
         {
@@ -106,11 +113,16 @@ async def build(env: Environment) -> Service:
             "Bookmark": Bookmark(bookmarks),
             "Unbookmark": Unbookmark(bookmarks),
             "ListBookmarks": ListBookmarks(bookmarks),
+            "Vote": Vote(store.polls, sight),
         },
     )
     mesh = rpcs(
         tweet_mesh_pb2.DESCRIPTOR.services_by_name["TweetMeshService"],
-        {"BatchGetTweets": BatchGetTweets(tweets), "ListRecentTweets": ListRecentTweets(store)},
+        {
+            "BatchGetTweets": BatchGetTweets(tweets),
+            "BatchGetPolls": BatchGetPolls(polls),
+            "ListRecentTweets": ListRecentTweets(store),
+        },
         priority=Priority.CRITICAL,
     )
     archive = rpcs(

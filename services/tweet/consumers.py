@@ -9,24 +9,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.protobuf.message import Message
-from rookery.events.v1.tweet_events_pb2 import TweetCountsChanged, TweetCreated, TweetDeleted
+from rookery.events.v1.tweet_events_pb2 import PollVotesCounted, TweetCountsChanged, TweetCreated, TweetDeleted
 
 from mesh.bus.base import Bus, Subscription
 from mesh.bus.dispatch import On, dispatch, dispatch_batch
+from services.tweet.polls import Polls
 from services.tweet.store.base import By, TweetStore
 from services.tweet.tweets import Tweets
 
 _PAGE = 100
 _CHANGES = (TweetCreated, TweetDeleted, TweetCountsChanged)
+_RECORDS = (*_CHANGES, PollVotesCounted)
 
 
-def subscriptions(bus: Bus, store: TweetStore, tweets: Tweets) -> list[Subscription]:
+def subscriptions(bus: Bus, store: TweetStore, tweets: Tweets, polls: Polls) -> list[Subscription]:
     """Everything that `tweet` reads from the bus."""
 
     async def rewrite(events: Sequence[Message]) -> None:
         await tweets.rewrite(sorted({event.tweet_id for event in events if isinstance(event, _CHANGES)}))
+        await polls.rewrite(sorted({event.poll_id for event in events if isinstance(event, PollVotesCounted)}))
 
     async def cascade(event: TweetDeleted) -> None:
+        if event.poll_id:
+            await polls.bury(event.poll_id)
         while page := await store.page(By.RETWEETED, event.tweet_id, before=0, after=0, ascending=False, limit=_PAGE):
             for entry in page:
                 left = await store.delete(entry.tweet_id, entry.author_id)
@@ -36,6 +41,6 @@ def subscriptions(bus: Bus, store: TweetStore, tweets: Tweets) -> list[Subscript
             pass
 
     return [
-        bus.subscribe_batch("tweet-records", ["tweets", "engagement"], dispatch_batch(_CHANGES, rewrite)),
+        bus.subscribe_batch("tweet-records", ["tweets", "engagement"], dispatch_batch(_RECORDS, rewrite)),
         bus.subscribe("tweet-cascade", ["tweets"], dispatch(On(TweetDeleted, cascade))),
     ]

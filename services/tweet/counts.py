@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import structlog
 
 from mesh.errors import Unavailable
+from services.tweet.polls import Polls
 from services.tweet.store.base import CountStore
 from services.tweet.tweets import Tweets
 
@@ -28,13 +29,15 @@ class Counting:
 
     Args:
         store: the counts.
-        tweets: writes the records.
+        tweets: writes their records.
+        polls: writes theirs.
         linger_s: seconds that a change waits for others.
     """
 
-    def __init__(self, store: CountStore, tweets: Tweets, *, linger_s: float = _LINGER_S) -> None:
+    def __init__(self, store: CountStore, tweets: Tweets, polls: Polls, *, linger_s: float = _LINGER_S) -> None:
         self._store = store
         self._tweets = tweets
+        self._polls = polls
         self._linger_s = linger_s
         self._recent: dict[int, None] = {}
 
@@ -55,6 +58,7 @@ class Counting:
         while True:
             applied = await self._store.apply(_BATCH)
             await self._tweets.publish(applied.tweets)
+            await self._polls.publish(applied.polls)
             self._note(tweet.id for tweet in applied.tweets if not tweet.deleted)
             if applied.changes < _BATCH:
                 return

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from rookery.api.v2.poll_pb2 import Poll, PollOption
 from rookery.api.v2.tweet_pb2 import ReferencedTweet, Tweet, TweetEntities, TweetPublicMetrics
 
 from mesh.cache.records import TOMBSTONE
 from mesh.errors import InvalidArgument, PermissionDenied, Violation
-from mesh.ids import rfc3339_of_id
+from mesh.ids import id_of_ms, ms_of_id, rfc3339_of_id
 from views.entry import Entry
-from views.record import TWEET
+from views.record import POLL, TWEET, poll_facts
 from views.text import problem_of
 
 _SOURCE = "Rookery"
@@ -76,6 +77,8 @@ class StoredTweet:
     """What it repeats; 0 for nothing."""
     retweeted_author_id: int = 0
     """Who wrote what it repeats; 0 for nobody."""
+    poll_id: int = 0
+    """The poll that hangs on it; 0 for none."""
     retweet_count: int = 0
     """Retweets."""
     reply_count: int = 0
@@ -107,6 +110,56 @@ class StoredTweet:
             ("replied_to", self.in_reply_to_tweet_id),
         )
         return [(relation, tweet_id) for relation, tweet_id in pairs if tweet_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One row of `poll_options`."""
+
+    position: int
+    """1 for the first."""
+    label: str
+    """What it says."""
+    votes: int = 0
+    """How many chose it."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPoll:
+    """One row of `polls`, with its choices."""
+
+    id: int
+    """Snowflake id."""
+    tweet_id: int
+    """The tweet that it hangs on."""
+    duration_minutes: int
+    """For how long votes are taken."""
+    end_ms: int
+    """Unix time in milliseconds from which on none is."""
+    choices: tuple[Choice, ...]
+    """In their order."""
+    version: int = 1
+    """Number of the last change."""
+
+
+def poll_of(poll_id: int, tweet_id: int, labels: Iterable[str], duration_minutes: int) -> StoredPoll:
+    """The poll of a tweet to be; it begins when the tweet does. Raises InvalidArgument for a choice without a word."""
+    choices = tuple(Choice(position, label.strip()) for position, label in enumerate(labels, 1))
+    if not all(choice.label for choice in choices):
+        problem = "must not be blank"
+        raise InvalidArgument(f"A choice {problem}.", violations=[Violation("poll.options", problem)])
+    return StoredPoll(poll_id, tweet_id, duration_minutes, ms_of_id(tweet_id) + duration_minutes * 60_000, choices)
+
+
+def poll_record(poll: StoredPoll) -> bytes:
+    """A poll's read-model record."""
+    made = Poll(
+        id=poll.id,
+        options=[PollOption(position=one.position, label=one.label, votes=one.votes) for one in poll.choices],
+        duration_minutes=poll.duration_minutes,
+        end_datetime=rfc3339_of_id(id_of_ms(poll.end_ms)),
+    )
+    return POLL.encode(made, version=poll.version, facts=poll_facts(end_ms=poll.end_ms))
 
 
 def checked_text(text: str, content: str) -> str:
@@ -197,6 +250,8 @@ def resource(tweet: StoredTweet) -> Tweet:
             impression_count=tweet.impression_count,
         ),
     )
+    if tweet.poll_id:
+        made.attachments.poll_ids.append(tweet.poll_id)
     if tweet.entities:
         made.entities.CopyFrom(TweetEntities.FromString(tweet.entities))
     return made

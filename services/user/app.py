@@ -59,7 +59,7 @@ from services.user.store.sql import SqlKeyStore, SqlSessionStore, SqlUserStore
 from services.user.tokens import AccessTokens
 from views.hydrate import Hydrator
 from views.record import USER_PREFIX
-from views.remote import remote_standings, remote_tweets
+from views.remote import remote_polls, remote_standings, remote_tweets
 from views.shown import Views
 
 _DAY_MS = 86_400_000
@@ -92,7 +92,9 @@ async def build(env: Environment) -> Service:
     records = Records(cache, USER_PREFIX)
     people = People(store, records, LoadingCache(cache, "username:", ttl_s=_NAMES_TTL_S))
     hydrator = Hydrator(records, people.load)
-    views = Views(remote_tweets(cache, tweet), hydrator, remote_standings(cache, hydrator, graph))
+    views = Views(
+        remote_tweets(cache, tweet), hydrator, remote_polls(cache, tweet), remote_standings(cache, hydrator, graph)
+    )
     ids = LeasedIds(SqlLeases(db))
     passwords = Passwords()
     tokens = AccessTokens(SqlKeyStore(db), ttl_s=settings.access_token_seconds)

@@ -153,7 +153,7 @@ CASES: Sequence[Case] = (
     _tweeting("a word for an id", "", text="x", user_id="me"),
     _tweeting("as somebody else", "", 403, text="x", user_id="{other}"),
     _tweeting("media, which are not carried out yet", "media", 501, text="x", media={"media_ids": ["1"]}),
-    _tweeting("a poll, which is not carried out yet", "poll", 501, text="x", poll={"options": ["a", "b"]}),
+    _tweeting("a poll without an end", "poll.duration_minutes", 400, text="x", poll={"options": ["a", "b"]}),
     _tweeting("a reply to nothing", "not visible", 403, text="x", reply={"in_reply_to_tweet_id": "1"}),
     _tweeting("a reply to a negative id", "in_reply_to_tweet_id", text="x", reply={"in_reply_to_tweet_id": "-1"}),
     _tweeting("a reply to a word", "", text="x", reply={"in_reply_to_tweet_id": "theirs"}),

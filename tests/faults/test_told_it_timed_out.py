@@ -32,8 +32,8 @@ from services.graph.store.base import GraphStore
 from services.graph.store.lists import ListStore
 from services.graph.store.sql import SqlGraphStore
 from services.graph.store.sql_lists import SqlListStore
-from services.tweet.domain import Mark, StoredTweet
-from services.tweet.store.base import Applied, By, CountCheck, CountStore, TweetStore
+from services.tweet.domain import Choice, Mark, StoredPoll, StoredTweet
+from services.tweet.store.base import Applied, By, CountCheck, CountStore, PollStore, TweetStore
 from services.tweet.store.checks import SqlCountCheck
 from services.tweet.store.sql import SqlTweetStore
 from services.user.domain import CountChange
@@ -47,6 +47,7 @@ PORTS: dict[type, str] = {
     GraphStore: "graph",
     ListStore: "graph",
     TweetStore: "tweet",
+    PollStore: "tweet",
     CountStore: "tweet",
     CountCheck: "tweet",
 }
@@ -117,6 +118,8 @@ TWEET = StoredTweet(100, 1, "hello")
 RETWEET = StoredTweet(110, 2, "", retweeted_id=100)
 REPLY = StoredTweet(120, 2, "yes", conversation_id=100, in_reply_to_tweet_id=100, in_reply_to_user_id=1, quoted_id=100)
 CREATE_TWEET = call("create", TWEET, "request-1")
+POLL = StoredPoll(300, 130, 5, 1_000, (Choice(1, "yes"), Choice(2, "no")))
+POLLED = StoredTweet(130, 1, "is it?", poll_id=300)
 RANGE: dict[str, Any] = {"before": 0, "after": 0, "limit": 10}
 LIKE = call("mark", Mark.LIKE, 2, 100, 200)
 FOLLOWED = [call("follow", 1, 2, 10), call("follow", 3, 2, 11)]
@@ -284,6 +287,17 @@ CASES = [
         answer=lambda purged: purged == 0,
         note="likes are counted back once",
     ),
+    Case(
+        TweetStore,
+        call("create", POLLED, "request-3", (), POLL),
+        again=call(
+            "create", replace(POLLED, id=131, poll_id=301), "request-3", (), replace(POLL, id=301, tweet_id=131)
+        ),
+        answer=lambda made: made.poll_id == POLL.id,
+        note="a poll",
+    ),
+    Case(PollStore, call("by_ids", [300])),
+    Case(PollStore, call("vote", 300, 2, 1, 500), again=call("vote", 300, 2, 1, 5_000), note="the end came in between"),
     Case(CountStore, call("waiting")),
     Case(CountStore, call("apply", 10), answer=lambda applied: applied == Applied(0, [])),
     Case(CountCheck, call("tweet_ids", 0, 10)),
@@ -322,12 +336,15 @@ async def opened(port: type, folder: Path) -> AsyncIterator[tuple[Any, Path]]:
         GraphStore: lambda: SqlGraphStore(database, outbox, Line(2)),
         ListStore: lambda: SqlListStore(database, outbox),
         TweetStore: lambda: tweets,
+        PollStore: lambda: tweets.polls,
         CountStore: lambda: tweets.counts,
         CountCheck: lambda: SqlCountCheck(database, outbox, tweets.counts),
     }
     try:
         if port is SessionStore:
             await SqlUserStore(database, outbox).create(PERSON, SESSION, REGISTERED)
+        if port is PollStore:
+            await tweets.create(POLLED, "", (), POLL)
         if port in (CountStore, CountCheck):
             await tweets.create(TWEET, "request-1")
             await tweets.mark(Mark.LIKE, 2, 100, 200)

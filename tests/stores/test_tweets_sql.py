@@ -26,4 +26,4 @@ class TestSqlTweetStore(TweetStoreSuite):
             async def corrupt(statement: str) -> None:
                 await sql.db.write(lambda tx: tx.execute(statement))
 
-            yield TweetStores(store, store.counts, check, corrupt, sql.events, sql.db.close)
+            yield TweetStores(store, store.polls, store.counts, check, corrupt, sql.events, sql.db.close)

@@ -37,6 +37,7 @@ class Selection:
     tweet: Fields = field(default_factory=Fields)
     post: Fields = field(default_factory=Fields)
     user: Fields = field(default_factory=Fields)
+    poll: Fields = field(default_factory=Fields)
     expansions: str = ""
 
 

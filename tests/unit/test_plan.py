@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 import pytest
 from rookery.api.v2.envelope_pb2 import Fields
+from rookery.api.v2.poll_pb2 import Poll, PollOption
 from rookery.api.v2.tweet_pb2 import ReferencedTweet, Tweet
 from rookery.api.v2.user_pb2 import User
 
 from mesh.errors import InvalidArgument
 from views.entry import Entry
 from views.plan import Plan, tweets_plan, users_plan
-from views.record import TWEET, USER, person_facts
+from views.record import POLL, TWEET, USER, person_facts, poll_facts
 
 ID = 2**61 + 3
 
@@ -24,11 +25,12 @@ class Asked:
     tweet: Fields = field(default_factory=Fields)
     post: Fields = field(default_factory=Fields)
     user: Fields = field(default_factory=Fields)
+    poll: Fields = field(default_factory=Fields)
     expansions: str = ""
 
 
-def asked(tweet: str = "", post: str = "", user: str = "", expansions: str = "") -> Asked:
-    return Asked(Fields(fields=tweet), Fields(fields=post), Fields(fields=user), expansions)
+def asked(tweet: str = "", post: str = "", user: str = "", expansions: str = "", poll: str = "") -> Asked:
+    return Asked(Fields(fields=tweet), Fields(fields=post), Fields(fields=user), Fields(fields=poll), expansions)
 
 
 def full_tweet() -> bytes:
@@ -202,3 +204,29 @@ def test_a_refusal_is_bounded_whatever_was_asked() -> None:
 def test_the_same_choice_is_the_same_plan() -> None:
     assert tweets_plan(asked(tweet="lang")) is tweets_plan(asked(tweet="lang"))
     assert tweets_plan(asked()) is not users_plan(asked())
+
+
+def poll_of(choice: Asked, now_ms: int) -> Poll:
+    """A poll that ends at 1,000 ms, as a plan cuts it at some time."""
+    options = [PollOption(position=n, label=f"choice {n}", votes=0) for n in (1, 2)]
+    made = Poll(id=ID, options=options, duration_minutes=5, end_datetime="1970-01-01T00:00:01.000Z")
+    record = POLL.encode(made, version=1, facts=poll_facts(end_ms=1_000))
+    return Poll.FromString(tweets_plan(choice).cut_poll(record, now_ms))
+
+
+def test_a_poll_shows_what_was_asked_for_and_whether_it_is_open_at_that_moment() -> None:
+    plain = poll_of(asked(), 999)
+    assert {one.name for one, _ in plain.ListFields()} == {"id", "options"}
+    full = asked(poll="duration_minutes,end_datetime,voting_status,options,id")
+    assert poll_of(full, 999).voting_status == "open"
+    assert poll_of(full, 1_000).voting_status == "closed"
+    assert poll_of(full, 1_000).end_datetime == "1970-01-01T00:00:01.000Z"
+    assert poll_of(full, 1_000).duration_minutes == 5
+    assert not poll_of(asked(poll="end_datetime"), 5_000).HasField("voting_status")
+    with pytest.raises(InvalidArgument):
+        poll_of(asked(poll="winner"), 0)
+
+
+def test_the_expansion_of_polls_shows_attachments_in_both_vocabularies() -> None:
+    for choice in (asked(expansions="attachments.poll_ids"), asked(post="id", expansions="attachments.poll_ids")):
+        assert tweets_plan(choice).expansions == {"attachments.poll_ids"}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from rookery.api.v2.envelope_pb2 import Fields, Meta
-from rookery.api.v2.tweet_pb2 import MentionEntity, ReferencedTweet, Tweet
+from rookery.api.v2.poll_pb2 import Poll, PollOption
+from rookery.api.v2.tweet_pb2 import MentionEntity, ReferencedTweet, Tweet, TweetAttachments
 from rookery.api.v2.user_pb2 import User
 from rookery.graph.v1.graph_mesh_pb2 import GetStandingResponse
 from rookery.tweet.v1.tweet_service_pb2 import ListTweetsByIdResponse
@@ -20,7 +21,7 @@ from views.entry import Entry
 from views.hydrate import Hydrator
 from views.plan import tweets_plan, users_plan
 from views.present import not_found, present_tweets, present_users, wire
-from views.record import TWEET, USER, person_facts
+from views.record import POLL, TWEET, USER, person_facts, poll_facts
 from views.shown import Views
 from views.standings import Standings
 from views.visibility import Surface
@@ -44,6 +45,7 @@ class World:
 
     def __init__(self, store: CacheStore) -> None:
         self.tweets: dict[int, bytes] = {}
+        self.polls: dict[int, bytes] = {}
         self.users = {person: user(person) for person in (ADA, BOB, CAROL)}
         self.read: list[tuple[str, int]] = []
         self.related = GetStandingResponse()
@@ -51,6 +53,7 @@ class World:
         self.views = Views(
             tweets=Hydrator(Records(store, "t:"), self._reader("tweet", self.tweets)),
             users=users,
+            polls=Hydrator(Records(store, "p:"), self._reader("poll", self.polls)),
             standings=Standings(store, users, self._ask),
         )
 
@@ -227,3 +230,17 @@ async def test_a_long_resource_is_written_whole(world: World) -> None:
     long = Tweet(id=1, text="é" * 4_000, author_id=ADA)
     answer = await world.tweets_page([TWEET.encode(long, version=1, facts=Entry(long.id, ADA).pack()), tweet(2)])
     assert [len(found.text) for found in answer.data] == [4_000, len("tweet 2")]
+
+
+async def test_polls_are_included_once_and_those_that_are_gone_left_out(world: World) -> None:
+    made = Poll(id=70, options=[PollOption(position=1, label="yes", votes=3)])
+    world.polls[70] = POLL.encode(made, version=1, facts=poll_facts(end_ms=0))
+    asking = [tweet(n, attachments=TweetAttachments(poll_ids=[i])) for n, i in ((3, 70), (2, 71), (1, 70))]
+    answer = await world.tweets_page(asking, "attachments.poll_ids")
+    assert list(answer.includes.polls) == [made]
+    assert [list(one.attachments.poll_ids) for one in answer.data] == [[70], [71], [70]]
+    assert sorted(world.read) == [("poll", 70), ("poll", 71)]
+    assert not answer.errors
+    world.read.clear()
+    assert not (await world.tweets_page(asking)).HasField("includes")
+    assert world.read == []

@@ -14,14 +14,17 @@ from services.tweet.domain import (
     ReplySettings,
     StoredTweet,
     checked_text,
+    is_for,
     mentioned_ids,
     needs_following,
+    poll_of,
+    poll_record,
     record,
     resource,
     retweet_of,
 )
 from views.entry import Entry
-from views.record import TWEET, author_of, entry_of, is_there
+from views.record import POLL, TWEET, author_of, end_of, entry_of, is_there
 
 ADA, BOB, CAROL = 7, 8, 9
 ID = id_of_ms(EPOCH_MS + 1_500)
@@ -167,3 +170,26 @@ def test_a_deleted_tweet_is_a_tombstone_with_nothing_of_it_left() -> None:
 def test_a_row_needs_no_more_than_id_author_and_text() -> None:
     required = [field.name for field in fields(StoredTweet) if field.default is field.default_factory]
     assert required == ["id", "author_id", "text"]
+
+
+def test_a_tweet_is_for_those_whom_it_names_and_answers() -> None:
+    named = tweet(entities=mentions(BOB, 77), in_reply_to_user_id=78)
+    assert is_for(named, ()) == {BOB, 77, 78} - {named.author_id}
+    assert is_for(named, [78, 99]) == {BOB, 77} - {named.author_id}
+    assert is_for(named, [BOB, 77, 78]) == set()
+    assert is_for(replace(named, entities=mentions(named.author_id), in_reply_to_user_id=named.author_id), ()) == set()
+    assert is_for(tweet(), ()) == set()
+
+
+def test_a_poll_begins_with_its_tweet_and_ends_after_its_duration() -> None:
+    poll = poll_of(5, id_of_ms(EPOCH_MS + 60_000), [" yes ", "no"], 10)
+    assert [(one.position, one.label, one.votes) for one in poll.choices] == [(1, "yes", 0), (2, "no", 0)]
+    assert poll.end_ms == EPOCH_MS + 660_000
+    record = poll_record(replace(poll, version=7))
+    assert record[:8] == (7).to_bytes(8, "big")
+    assert end_of(record) == poll.end_ms
+    shown = POLL.parse(record)
+    assert (shown.id, shown.duration_minutes, shown.end_datetime) == (5, 10, "2024-01-01T00:11:00.000Z")
+    assert [(one.position, one.label, one.votes) for one in shown.options] == [(1, "yes", 0), (2, "no", 0)]
+    with pytest.raises(InvalidArgument, match="blank"):
+        poll_of(5, 6, ["yes", "   "], 10)

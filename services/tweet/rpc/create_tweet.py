@@ -13,10 +13,19 @@ from rookery.user.v1.user_mesh_pb2 import ResolveUsernamesRequest
 
 from mesh.client import Destination
 from mesh.context import current
-from mesh.errors import DeadlineExceeded, Unavailable, Unimplemented
+from mesh.errors import DeadlineExceeded, InvalidArgument, Unavailable, Unimplemented, Violation
 from mesh.ids import LeasedIds
 from mesh.interceptors.viewer import require_self, require_viewer
-from services.tweet.domain import StoredTweet, checked_text, is_for, may_not_reply, needs_following, not_visible
+from services.tweet.domain import (
+    StoredPoll,
+    StoredTweet,
+    checked_text,
+    is_for,
+    may_not_reply,
+    needs_following,
+    not_visible,
+    poll_of,
+)
 from services.tweet.sight import Sight
 from services.tweet.store.base import TweetStore
 from services.tweet.tweets import Tweets
@@ -27,7 +36,7 @@ if TYPE_CHECKING:
     from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceAsyncStub
 
 _log = structlog.get_logger(__name__)
-_NOT_YET = frozenset({"media", "poll"})
+_NOT_YET = frozenset({"media"})
 _MENTIONS_S = 0.25  # of the 500 ms that a post may take; without it mentions go without ids
 
 
@@ -58,6 +67,9 @@ class CreateTweet:
                 raise Unimplemented(f"This server does not carry out `{field.name}` yet.")
         viewer = require_self(request.user_id) if request.user_id else require_viewer()
         text = checked_text(request.text, request.content)
+        if request.HasField("poll") and request.quote_tweet_id:
+            problem = "must not come with quote_tweet_id"
+            raise InvalidArgument(f"A poll {problem}.", violations=[Violation("poll", problem)])
         tweet = await self._store.by_request(viewer, request.request_id) if request.request_id else None
         if tweet is None:
             draft = StoredTweet(
@@ -69,8 +81,13 @@ class CreateTweet:
                 reply_settings=request.reply_settings or "everyone",
             )
             draft = await self._pointed(draft, request)
+            poll: StoredPoll | None = None
+            if request.HasField("poll"):
+                asked = request.poll
+                poll = poll_of(await self._ids.next(), draft.id, asked.options, asked.duration_minutes)
+                draft = replace(draft, poll_id=poll.id)
             mentioned = is_for(draft, request.reply.exclude_reply_user_ids)
-            tweet = await self._store.create(draft, request.request_id, mentioned)
+            tweet = await self._store.create(draft, request.request_id, mentioned, poll)
             await self._tweets.publish([tweet])
         current().response_metadata.append(("x-http-status", "201"))
         return CreateTweetResponse(data=Tweet(id=tweet.id, text=tweet.text, edit_history_tweet_ids=[tweet.id]))

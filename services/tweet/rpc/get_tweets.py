@@ -8,13 +8,13 @@ from rookery.tweet.v1.tweet_service_pb2 import GetTweetRequest, ListTweetsByIdRe
 
 from mesh.interceptors.viewer import require_viewer
 from views import asked
-from views.plan import Selecting, tweets_plan
+from views.plan import SelectingTweets, tweets_plan
 from views.present import not_found, present_tweets
 from views.shown import Views, shown
 from views.visibility import Surface
 
 
-async def _answer(views: Views, request: Selecting, ids: Sequence[int], parameter: str) -> bytes:
+async def _answer(views: Views, request: SelectingTweets, ids: Sequence[int], parameter: str) -> bytes:
     viewer = require_viewer()
     plan = tweets_plan(request)
     found = await shown(views, ids, Surface.TWEET, viewer)

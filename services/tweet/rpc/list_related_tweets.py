@@ -11,7 +11,7 @@ from rookery.tweet.v1.tweet_service_pb2 import (
 from mesh.interceptors.viewer import require_viewer
 from services.tweet.store.base import By, TweetStore
 from views.entry import Entry
-from views.pages import Paged, Pages
+from views.pages import PagedTweets, Pages
 from views.record import TWEET
 from views.shown import Views, shown
 from views.visibility import Surface
@@ -24,7 +24,7 @@ class _Related:
         self._store = store
         self._pages = pages
 
-    async def answer(self, request: Paged, value: int, of_tweet: int) -> bytes:
+    async def answer(self, request: PagedTweets, value: int, of_tweet: int) -> bytes:
         async def fetch(before: int, after: int, count: int) -> list[Entry]:
             return await self._store.page(
                 self._by, value, before=before, after=after, ascending=bool(after), limit=count

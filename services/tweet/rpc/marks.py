@@ -21,7 +21,7 @@ from mesh.interceptors.viewer import require_self
 from services.tweet.domain import Mark
 from services.tweet.sight import Sight
 from services.tweet.store.base import Marked, TweetStore
-from views.pages import Paged, Pages
+from views.pages import Paged, PagedTweets, Pages
 from views.visibility import Surface
 
 
@@ -45,7 +45,7 @@ class Marks:
         for named in await self._store.by_ids([tweet_id]):
             await self._store.unmark(self._mark, user_id, named.retweeted_id or named.id)
 
-    async def tweets(self, request: Paged) -> bytes:
+    async def tweets(self, request: PagedTweets) -> bytes:
         """One page of what a person marked."""
 
         async def fetch(before: int, after: int, count: int) -> list[Marked]:

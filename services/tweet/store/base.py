@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from services.tweet.domain import Mark, StoredTweet
+from services.tweet.domain import Mark, StoredPoll, StoredTweet
 from views.entry import Entry
 
 
@@ -39,6 +39,8 @@ class Applied:
     """How many were added up."""
     tweets: list[StoredTweet]
     """Tweets with new counts, as they are now."""
+    polls: list[StoredPoll] = field(default_factory=list)
+    """Polls with new votes, as they are now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,10 @@ class TweetStore(Protocol):
     """Tweets. Changes put their events into the outbox, and what they count into CountStore, in the same transaction.
     All raise Unavailable."""
 
-    async def create(self, tweet: StoredTweet, request_id: str, mentioned: Collection[int] = ()) -> StoredTweet:
-        """Adds a tweet, which those that it points at will count, and which is for those `mentioned`.
+    async def create(
+        self, tweet: StoredTweet, request_id: str, mentioned: Collection[int] = (), poll: StoredPoll | None = None
+    ) -> StoredTweet:
+        """Adds a tweet, which those that it points at will count, and which is for those `mentioned`; and its poll.
 
         Gives the one that this author's `request_id` (empty for none) made before, if it did; and for a retweet the
         one that the author made of the same original before. Raises NotFound when what is to be repeated is deleted.
@@ -131,6 +135,21 @@ class TweetStore(Protocol):
 
     async def marking_users(self, mark: Mark, tweet_id: int, *, before: int, after: int, limit: int) -> list[Marked]:
         """People who marked a tweet, as `marked_tweets`."""
+        ...
+
+
+class PollStore(Protocol):
+    """Polls. They are made with their tweets, and go with them. All raise Unavailable."""
+
+    async def by_ids(self, ids: Sequence[int]) -> list[StoredPoll]:
+        """Those whose tweets are there, in any order."""
+        ...
+
+    async def vote(self, poll_id: int, user_id: int, position: int, now_ms: int) -> int:
+        """Votes, unless the person has voted before or the poll has ended; what the person has voted for then.
+
+        0 for nothing: it had ended. Raises NotFound when the poll's tweet is not there.
+        """
         ...
 
 

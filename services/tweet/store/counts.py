@@ -1,18 +1,19 @@
-"""Counts of tweets in SQL: changes are rows first, and are added up in batches."""
+"""Counts of tweets and polls in SQL: changes are rows first, and are added up in batches."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 
-from rookery.events.v1.tweet_events_pb2 import TweetCountsChanged
+from google.protobuf.message import Message
+from rookery.events.v1.tweet_events_pb2 import PollVotesCounted, TweetCountsChanged
 
 from mesh.db.sql import Database, Tx
 from mesh.outbox import Outbox
-from services.tweet.domain import Metric, StoredTweet
+from services.tweet.domain import Metric, StoredPoll, StoredTweet
 from services.tweet.store.base import Applied
-from services.tweet.store.rows import BY_IDS, ENGAGEMENT_TOPIC, tweet_of
+from services.tweet.store.rows import BY_IDS, ENGAGEMENT_TOPIC, polls_of, tweet_of
 
 _ADD = "INSERT INTO count_changes (target_id, metric, step) VALUES (:target_id, :metric, :step)"
 _TAKE = (
@@ -26,6 +27,14 @@ _COUNT = (
     + ", version = version + 1 WHERE id = :id"
 )
 _METRICS = frozenset(Metric)
+_VOTES = "votes."
+_COUNT_VOTES = "UPDATE poll_options SET votes = votes + :step WHERE poll_id = :id AND position = :position"
+_CHANGE_POLL = "UPDATE polls SET version = version + 1 WHERE id = :id"
+
+
+def vote_metric(position: int) -> str:
+    """What is counted of a poll: votes for one choice."""
+    return f"{_VOTES}{position}"
 
 
 class SqlCounts:
@@ -36,9 +45,9 @@ class SqlCounts:
         self._outbox = outbox
         self.changed = asyncio.Event()
 
-    async def add(self, tx: Tx, target_id: int, metric: Metric, step: int) -> None:
-        """Adds a change to the unit's transaction."""
-        await tx.execute(_ADD, {"target_id": target_id, "metric": metric.value, "step": step})
+    async def add(self, tx: Tx, target_id: int, metric: str, step: int) -> None:
+        """Adds a change of a Metric of a tweet, or of a `vote_metric` of a poll, to the unit's transaction."""
+        await tx.execute(_ADD, {"target_id": target_id, "metric": str(metric), "step": step})
         tx.on_commit(self.changed.set)
 
     async def waiting(self) -> bool:
@@ -55,38 +64,50 @@ class SqlCounts:
         async def unit(tx: Tx) -> Applied:
             rows = (await tx.execute(_TAKE, {"limit": limit})).all()
             steps: defaultdict[int, Counter[str]] = defaultdict(Counter)
+            votes: Counter[tuple[int, int]] = Counter()
             for row in rows:
                 if row.metric in _METRICS:
                     steps[row.target_id][row.metric] += row.step
-            if not steps:
-                return Applied(len(rows), [])
-            await tx.execute(
-                _COUNT, [{"id": i, **{metric.value: some[metric] for metric in Metric}} for i, some in steps.items()]
-            )
-            found = (await tx.execute(BY_IDS, {"ids": list(steps)})).all()
-            tweets = [tweet_of(row) for row in found]
-            await self._tell(tx, (tweet for tweet in tweets if steps[tweet.id].keys() != {Metric.IMPRESSIONS}))
-            return Applied(len(rows), tweets)
+                elif row.metric.startswith(_VOTES):
+                    votes[row.target_id, int(row.metric.removeprefix(_VOTES))] += row.step
+            return Applied(len(rows), await self._count(tx, steps), await self._count_votes(tx, votes))
 
         return await self._db.write(unit)
 
-    async def _tell(self, tx: Tx, tweets: Iterable[StoredTweet]) -> None:
+    async def _count(self, tx: Tx, steps: Mapping[int, Counter[str]]) -> list[StoredTweet]:
+        if not steps:
+            return []
+        await tx.execute(
+            _COUNT, [{"id": i, **{metric.value: some[metric] for metric in Metric}} for i, some in steps.items()]
+        )
+        tweets = [tweet_of(row) for row in (await tx.execute(BY_IDS, {"ids": list(steps)})).all()]
         for tweet in tweets:
-            if tweet.deleted:
-                continue
-            event = TweetCountsChanged(
-                tweet_id=tweet.id,
-                version=tweet.version,
-                retweet_count=tweet.retweet_count,
-                reply_count=tweet.reply_count,
-                like_count=tweet.like_count,
-                quote_count=tweet.quote_count,
-                bookmark_count=tweet.bookmark_count,
-            )
-            await self._outbox.add(
-                tx,
-                ENGAGEMENT_TOPIC,
-                str(tweet.id).encode(),
-                event.DESCRIPTOR.full_name,
-                event.SerializeToString(),
-            )
+            if not tweet.deleted and steps[tweet.id].keys() != {Metric.IMPRESSIONS}:
+                event = TweetCountsChanged(
+                    tweet_id=tweet.id,
+                    version=tweet.version,
+                    retweet_count=tweet.retweet_count,
+                    reply_count=tweet.reply_count,
+                    like_count=tweet.like_count,
+                    quote_count=tweet.quote_count,
+                    bookmark_count=tweet.bookmark_count,
+                )
+                await self._tell(tx, tweet.id, event)
+        return tweets
+
+    async def _count_votes(self, tx: Tx, votes: Mapping[tuple[int, int], int]) -> list[StoredPoll]:
+        if not votes:
+            return []
+        ids = list(dict.fromkeys(poll_id for poll_id, _ in votes))
+        steps = [{"id": i, "position": position, "step": step} for (i, position), step in votes.items()]
+        await tx.execute(_COUNT_VOTES, steps)
+        await tx.execute(_CHANGE_POLL, [{"id": poll_id} for poll_id in ids])
+        polls = await polls_of(tx, ids)
+        for poll in polls:
+            event = PollVotesCounted(poll_id=poll.id, tweet_id=poll.tweet_id, version=poll.version)
+            await self._tell(tx, poll.tweet_id, event)
+        return polls
+
+    async def _tell(self, tx: Tx, tweet_id: int, event: Message) -> None:
+        key, kind = str(tweet_id).encode(), event.DESCRIPTOR.full_name
+        await self._outbox.add(tx, ENGAGEMENT_TOPIC, key, kind, event.SerializeToString())

@@ -17,9 +17,10 @@ from rookery.events.v1.tweet_events_pb2 import (
 from mesh.db.sql import Database, Tx
 from mesh.errors import NotFound
 from mesh.outbox import Outbox
-from services.tweet.domain import Mark, Metric, StoredTweet
+from services.tweet.domain import Mark, Metric, StoredPoll, StoredTweet
 from services.tweet.store.base import By, Marked
 from services.tweet.store.counts import SqlCounts
+from services.tweet.store.polls import SqlPollStore, add_poll, purge_poll
 from services.tweet.store.rows import BY_IDS, COLUMNS, ENGAGEMENT_TOPIC, TWEETS_TOPIC, tweet_of
 from views.entry import Entry
 
@@ -62,8 +63,12 @@ class SqlTweetStore:
         self._outbox = outbox
         self.counts = SqlCounts(db, outbox)
         """Where this store's changes are counted."""
+        self.polls = SqlPollStore(db, self.counts)
+        """The polls of its tweets."""
 
-    async def create(self, tweet: StoredTweet, request_id: str, mentioned: Collection[int] = ()) -> StoredTweet:
+    async def create(
+        self, tweet: StoredTweet, request_id: str, mentioned: Collection[int] = (), poll: StoredPoll | None = None
+    ) -> StoredTweet:
         """See TweetStore."""
 
         async def unit(tx: Tx) -> StoredTweet:
@@ -71,10 +76,10 @@ class SqlTweetStore:
             done = await tx.execute(
                 "INSERT INTO tweets (id, author_id, text, entities, lang, possibly_sensitive, reply_settings,"
                 " conversation_id, in_reply_to_tweet_id, in_reply_to_user_id, quoted_id, retweeted_id,"
-                " retweeted_author_id, request_id)"
+                " retweeted_author_id, poll_id, request_id)"
                 " VALUES (:id, :author_id, :text, :entities, :lang, :sensitive, :reply_settings, :conversation_id,"
                 " :in_reply_to_tweet_id, :in_reply_to_user_id, :quoted_id, :retweeted_id,"
-                " :retweeted_author_id, :request_id)"
+                " :retweeted_author_id, :poll_id, :request_id)"
                 " ON CONFLICT DO NOTHING",
                 {
                     "id": tweet.id,
@@ -90,6 +95,7 @@ class SqlTweetStore:
                     "quoted_id": tweet.quoted_id,
                     "retweeted_id": tweet.retweeted_id,
                     "retweeted_author_id": tweet.retweeted_author_id,
+                    "poll_id": tweet.poll_id,
                     "request_id": request_id or None,
                 },
             )
@@ -113,6 +119,8 @@ class SqlTweetStore:
             if mentioned:
                 rows = [{"user_id": user_id, "tweet_id": tweet.id} for user_id in mentioned]
                 await tx.execute("INSERT INTO mentions (user_id, tweet_id) VALUES (:user_id, :tweet_id)", rows)
+            if poll is not None:
+                await add_poll(tx, poll)
             # A retweet repeats the text: made after its original went, it would outlive the deletion of the others.
             if tweet.retweeted_id and await self._is_deleted(tx, tweet.retweeted_id):
                 raise NotFound(f"Could not find tweet with tweet_id: [{tweet.retweeted_id}].")
@@ -177,6 +185,7 @@ class SqlTweetStore:
                 in_reply_to_user_id=tweet.in_reply_to_user_id,
                 retweeted_tweet_id=tweet.retweeted_id,
                 retweeted_author_id=tweet.retweeted_author_id,
+                poll_id=tweet.poll_id,
                 referenced_tweet_ids=[referenced for _, referenced in tweet.references],
             )
             event.author_tweet_count, event.author_version = await self._count_author(tx, author_id, "tweet", -1)
@@ -254,7 +263,8 @@ class SqlTweetStore:
         """See TweetStore."""
 
         async def unit(tx: Tx) -> int:
-            if not await self._is_deleted(tx, tweet_id):
+            poll_id = await tx.scalar("SELECT poll_id FROM tweets WHERE id = :id AND deleted", {"id": tweet_id})
+            if poll_id is None:
                 return 0
             params = {"tweet_id": tweet_id, "limit": limit}
             likers = [row.user_id for row in (await tx.execute(_PURGE.format("likes"), params)).all()]
@@ -267,6 +277,8 @@ class SqlTweetStore:
                 if done < limit:
                     rows = await tx.execute(_PURGE.format(table), {"tweet_id": tweet_id, "limit": limit - done})
                     done += len(rows.all())
+            if poll_id and done < limit:
+                done += await purge_poll(tx, poll_id, limit - done)
             return done
 
         return await self._db.write(unit)

@@ -15,6 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from rookery.events.v1.tweet_events_pb2 import (
     AuthorCountsMended,
+    PollVotesCounted,
     TweetBookmarksChanged,
     TweetCountsChanged,
     TweetCreated,
@@ -24,9 +25,9 @@ from rookery.events.v1.tweet_events_pb2 import (
 )
 
 from mesh.errors import NotFound, Unavailable
-from services.tweet.domain import Mark, StoredTweet
+from services.tweet.domain import Choice, Mark, StoredPoll, StoredTweet
 from services.tweet.reconciler import Reconciler
-from services.tweet.store.base import Applied, By, CountCheck, CountStore, Marked, TweetStore, Wrong
+from services.tweet.store.base import Applied, By, CountCheck, CountStore, Marked, PollStore, TweetStore, Wrong
 from views.entry import Entry
 
 from .events import Event, Events
@@ -41,6 +42,8 @@ class TweetStores:
 
     tweets: TweetStore
     """The store under test."""
+    polls: PollStore
+    """The polls of its tweets."""
     counts: CountStore
     """What its changes are added up by."""
     check: CountCheck
@@ -520,6 +523,78 @@ class TweetStoreSuite(ABC):
         await tweets.create(tweet_of(11), "r1", {BOB, EVE})
         assert ids(await tweets.mentions(BOB, before=0, after=0, ascending=False, limit=9)) == [10]
         assert await tweets.mentions(EVE, before=0, after=0, ascending=False, limit=9) == []
+
+    # --- polls
+
+    @staticmethod
+    async def polled(stores: TweetStores, tweet_id: int = 10) -> StoredPoll:
+        """A tweet with a poll that ends at 1,000 ms."""
+        poll = StoredPoll(tweet_id + 1_000, tweet_id, 5, 1_000, (Choice(1, "yes"), Choice(2, "no"), Choice(3, "maybe")))
+        await stores.tweets.create(replace(tweet_of(tweet_id), poll_id=poll.id), "", (), poll)
+        return poll
+
+    async def test_a_poll_is_made_with_its_tweet(self, stores: TweetStores) -> None:
+        poll, other = await self.polled(stores), await self.polled(stores, 11)
+        assert await stores.polls.by_ids([poll.id]) == [poll]
+        assert (await self.one(stores.tweets, 10)).poll_id == poll.id
+        assert sorted(one.id for one in await stores.polls.by_ids([poll.id, 99, other.id])) == [poll.id, other.id]
+        assert await stores.polls.by_ids([]) == []
+
+    async def test_a_person_votes_once(self, stores: TweetStores) -> None:
+        poll = await self.polled(stores)
+        done = await asyncio.gather(*(stores.polls.vote(poll.id, BOB, 1 + n % 2, 500) for n in range(6)))
+        [position] = set(done)
+        assert await stores.polls.vote(poll.id, EVE, 2, 999) == 2
+        assert await stores.polls.vote(poll.id, EVE, 1, 999) == 2, "what was voted stays"
+        assert await stores.polls.vote(poll.id, EVE, 2, 5_000) == 2, "also after the end"
+        assert await stores.polls.vote(poll.id, 50, 1, 1_000) == 0, "it has ended"
+        [before] = await stores.polls.by_ids([poll.id])
+        assert before == poll, "a vote touches no counted row"
+        events = len(await stores.events())
+        applied = await stores.counts.apply(100)
+        assert (applied.changes, applied.tweets) == (2, [])
+        [counted] = applied.polls
+        assert await stores.polls.by_ids([poll.id]) == [counted]
+        assert sum(one.votes for one in counted.choices) == 2
+        assert counted.choices[1].votes == 1 + (position == 2)
+        assert counted.version == 2
+        assert [event.message for event in (await stores.events())[events:]] == [
+            PollVotesCounted(poll_id=poll.id, tweet_id=10, version=2)
+        ]
+
+    async def test_many_votes_are_counted_exactly(self, stores: TweetStores) -> None:
+        poll = await self.polled(stores)
+        done = asyncio.Event()
+
+        async def replica() -> None:
+            while not done.is_set():
+                await stores.counts.apply(3)
+
+        adding = [asyncio.create_task(replica()) for _ in range(2)]
+        await asyncio.gather(*(stores.polls.vote(poll.id, 100 + n, 1 + n % 3, 500) for n in range(90)))
+        done.set()
+        await asyncio.gather(*adding)
+        await self.add_up(stores)
+        [counted] = await stores.polls.by_ids([poll.id])
+        assert [one.votes for one in counted.choices] == [30, 30, 30]
+
+    async def test_a_poll_goes_with_its_tweet_in_pages(self, stores: TweetStores) -> None:
+        poll, kept = await self.polled(stores), await self.polled(stores, 11)
+        for person in range(50, 55):
+            for one in (poll, kept):
+                await stores.polls.vote(one.id, person, 1, 500)
+        await stores.tweets.delete(10, ADA)
+        assert await stores.polls.by_ids([poll.id]) == [], "at once"
+        with pytest.raises(NotFound):
+            await stores.polls.vote(poll.id, 60, 1, 500)
+        with pytest.raises(NotFound):
+            await stores.polls.vote(99, 60, 1, 500)
+        [deleted] = [event.message for event in await stores.events() if isinstance(event.message, TweetDeleted)]
+        assert deleted.poll_id == poll.id
+        assert [await stores.tweets.purge(10, 2) for _ in range(4)] == [2, 2, 1, 0]
+        await self.add_up(stores)
+        [left] = await stores.polls.by_ids([poll.id, kept.id])
+        assert (left.id, left.choices[0].votes) == (kept.id, 5)
 
     # --- what hangs on a deleted tweet
 

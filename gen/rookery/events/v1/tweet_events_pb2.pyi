@@ -84,6 +84,7 @@ class TweetDeleted(_message.Message):
     RETWEETED_TWEET_ID_FIELD_NUMBER: _builtins.int
     REFERENCED_TWEET_IDS_FIELD_NUMBER: _builtins.int
     RETWEETED_AUTHOR_ID_FIELD_NUMBER: _builtins.int
+    POLL_ID_FIELD_NUMBER: _builtins.int
     tweet_id: _builtins.int
     """The tweet."""
     author_id: _builtins.int
@@ -98,6 +99,8 @@ class TweetDeleted(_message.Message):
     """The tweet repeated; 0 for none."""
     retweeted_author_id: _builtins.int
     """Who wrote the tweet repeated; 0 for none."""
+    poll_id: _builtins.int
+    """The poll that goes with it; 0 for none."""
     @_builtins.property
     def referenced_tweet_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The tweets whose counts changed with it: answered, quoted, repeated."""
@@ -113,10 +116,11 @@ class TweetDeleted(_message.Message):
         retweeted_tweet_id: _builtins.int = ...,
         referenced_tweet_ids: _abc.Iterable[_builtins.int] | None = ...,
         retweeted_author_id: _builtins.int = ...,
+        poll_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "author_tweet_count", b"author_tweet_count", "author_version", b"author_version", "in_reply_to_user_id", b"in_reply_to_user_id", "referenced_tweet_ids", b"referenced_tweet_ids", "retweeted_author_id", b"retweeted_author_id", "retweeted_tweet_id", b"retweeted_tweet_id", "tweet_id", b"tweet_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "author_tweet_count", b"author_tweet_count", "author_version", b"author_version", "in_reply_to_user_id", b"in_reply_to_user_id", "poll_id", b"poll_id", "referenced_tweet_ids", b"referenced_tweet_ids", "retweeted_author_id", b"retweeted_author_id", "retweeted_tweet_id", b"retweeted_tweet_id", "tweet_id", b"tweet_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,3 +303,35 @@ class AuthorCountsMended(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AuthorCountsMended: _TypeAlias = AuthorCountsMended  # noqa: Y015
+
+@_typing.final
+class PollVotesCounted(_message.Message):
+    """PollVotesCounted: votes of a poll are others now. Many votes make one event.
+    Topic `engagement`, key tweet_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLL_ID_FIELD_NUMBER: _builtins.int
+    TWEET_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    poll_id: _builtins.int
+    """The poll."""
+    tweet_id: _builtins.int
+    """The tweet that it belongs to."""
+    version: _builtins.int
+    """Number of the poll's last change."""
+    def __init__(
+        self,
+        *,
+        poll_id: _builtins.int = ...,
+        tweet_id: _builtins.int = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["poll_id", b"poll_id", "tweet_id", b"tweet_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PollVotesCounted: _TypeAlias = PollVotesCounted  # noqa: Y015

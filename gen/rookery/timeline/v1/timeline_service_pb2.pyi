@@ -39,6 +39,7 @@ class GetHomeTimelineRequest(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     USER_ID_FIELD_NUMBER: _builtins.int
+    POLL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Whose; must be the viewer."""
     max_results: _builtins.int
@@ -76,6 +77,10 @@ class GetHomeTimelineRequest(_message.Message):
     def user(self) -> _envelope_pb2.Fields:
         """Members of included people."""
 
+    @_builtins.property
+    def poll(self) -> _envelope_pb2.Fields:
+        """Members of included polls."""
+
     def __init__(
         self,
         *,
@@ -92,10 +97,11 @@ class GetHomeTimelineRequest(_message.Message):
         start_time: _builtins.str = ...,
         end_time: _builtins.str = ...,
         user_id: _builtins.int = ...,
+        poll: _envelope_pb2.Fields | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "end_time", b"end_time", "exclude", b"exclude", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "since_id", b"since_id", "start_time", b"start_time", "tweet", b"tweet", "until_id", b"until_id", "user", b"user", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "end_time", b"end_time", "exclude", b"exclude", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "poll", b"poll", "post", b"post", "since_id", b"since_id", "start_time", b"start_time", "tweet", b"tweet", "until_id", b"until_id", "user", b"user", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
     _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
@@ -158,6 +164,7 @@ class GetListTimelineRequest(_message.Message):
     POST_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     EXPANSIONS_FIELD_NUMBER: _builtins.int
+    POLL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The list."""
     max_results: _builtins.int
@@ -178,6 +185,10 @@ class GetListTimelineRequest(_message.Message):
     def user(self) -> _envelope_pb2.Fields:
         """Members of included people."""
 
+    @_builtins.property
+    def poll(self) -> _envelope_pb2.Fields:
+        """Members of included polls."""
+
     def __init__(
         self,
         *,
@@ -188,10 +199,11 @@ class GetListTimelineRequest(_message.Message):
         post: _envelope_pb2.Fields | None = ...,
         user: _envelope_pb2.Fields | None = ...,
         expansions: _builtins.str = ...,
+        poll: _envelope_pb2.Fields | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
     _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015

@@ -69,6 +69,56 @@ class BatchGetTweetsResponse(_message.Message):
 Global___BatchGetTweetsResponse: _TypeAlias = BatchGetTweetsResponse  # noqa: Y015
 
 @_typing.final
+class BatchGetPollsRequest(_message.Message):
+    """BatchGetPollsRequest names up to 1,000 polls."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Their ids; repeats are answered as often."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetPollsRequest: _TypeAlias = BatchGetPollsRequest  # noqa: Y015
+
+@_typing.final
+class BatchGetPollsResponse(_message.Message):
+    """BatchGetPollsResponse has one element for each id asked, in that order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def records(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Read-model records (views/record.py) of rookery.api.v2.Poll; empty for an
+        id that no poll has, and for one whose tweet is deleted.
+        """
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchGetPollsResponse: _TypeAlias = BatchGetPollsResponse  # noqa: Y015
+
+@_typing.final
 class ListRecentTweetsRequest(_message.Message):
     """ListRecentTweetsRequest asks for one page of many authors."""
 

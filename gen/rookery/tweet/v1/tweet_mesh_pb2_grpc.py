@@ -41,6 +41,11 @@ class TweetMeshServiceStub:
                 request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetTweetsRequest.SerializeToString,
                 response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetTweetsResponse.FromString,
                 _registered_method=True)
+        self.BatchGetPolls = channel.unary_unary(
+                '/rookery.tweet.v1.TweetMeshService/BatchGetPolls',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetPollsRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetPollsResponse.FromString,
+                _registered_method=True)
         self.ListRecentTweets = channel.unary_unary(
                 '/rookery.tweet.v1.TweetMeshService/ListRecentTweets',
                 request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.ListRecentTweetsRequest.SerializeToString,
@@ -55,6 +60,15 @@ class TweetMeshServiceServicer:
 
     def BatchGetTweets(self, request, context):
         """BatchGetTweets reads tweets for hydration. Callers: every service that
+        answers with tweets, on a miss of the read model. Access: one batch of
+        rows; what is found is written to the read model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetPolls(self, request, context):
+        """BatchGetPolls reads polls for hydration. Callers: every service that
         answers with tweets, on a miss of the read model. Access: one batch of
         rows; what is found is written to the read model.
         """
@@ -78,6 +92,11 @@ def add_TweetMeshServiceServicer_to_server(servicer, server):
                     servicer.BatchGetTweets,
                     request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetTweetsRequest.FromString,
                     response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetTweetsResponse.SerializeToString,
+            ),
+            'BatchGetPolls': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetPolls,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetPollsRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetPollsResponse.SerializeToString,
             ),
             'ListRecentTweets': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRecentTweets,
@@ -114,6 +133,33 @@ class TweetMeshService:
             '/rookery.tweet.v1.TweetMeshService/BatchGetTweets',
             rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetTweetsRequest.SerializeToString,
             rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetTweetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetPolls(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.TweetMeshService/BatchGetPolls',
+            rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetPollsRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetPollsResponse.FromString,
             options,
             channel_credentials,
             insecure,

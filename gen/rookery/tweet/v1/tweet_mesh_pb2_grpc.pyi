@@ -40,6 +40,11 @@ class TweetMeshServiceStub:
     answers with tweets, on a miss of the read model. Access: one batch of
     rows; what is found is written to the read model.
     """
+    BatchGetPolls: _grpc.UnaryUnaryMultiCallable[_tweet_mesh_pb2.BatchGetPollsRequest, _tweet_mesh_pb2.BatchGetPollsResponse]
+    """BatchGetPolls reads polls for hydration. Callers: every service that
+    answers with tweets, on a miss of the read model. Access: one batch of
+    rows; what is found is written to the read model.
+    """
     ListRecentTweets: _grpc.UnaryUnaryMultiCallable[_tweet_mesh_pb2.ListRecentTweetsRequest, _tweet_mesh_pb2.ListRecentTweetsResponse]
     """ListRecentTweets merges the newest tweets of many authors. Callers:
     `timeline` (rebuild, reads without the cache, below a trimmed list, list
@@ -55,6 +60,11 @@ class TweetMeshServiceAsyncStub(TweetMeshServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     BatchGetTweets: _aio.UnaryUnaryMultiCallable[_tweet_mesh_pb2.BatchGetTweetsRequest, _tweet_mesh_pb2.BatchGetTweetsResponse]  # type: ignore[assignment]
     """BatchGetTweets reads tweets for hydration. Callers: every service that
+    answers with tweets, on a miss of the read model. Access: one batch of
+    rows; what is found is written to the read model.
+    """
+    BatchGetPolls: _aio.UnaryUnaryMultiCallable[_tweet_mesh_pb2.BatchGetPollsRequest, _tweet_mesh_pb2.BatchGetPollsResponse]  # type: ignore[assignment]
+    """BatchGetPolls reads polls for hydration. Callers: every service that
     answers with tweets, on a miss of the read model. Access: one batch of
     rows; what is found is written to the read model.
     """
@@ -76,6 +86,17 @@ class TweetMeshServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tweet_mesh_pb2.BatchGetTweetsResponse, _abc.Awaitable[_tweet_mesh_pb2.BatchGetTweetsResponse]]:
         """BatchGetTweets reads tweets for hydration. Callers: every service that
+        answers with tweets, on a miss of the read model. Access: one batch of
+        rows; what is found is written to the read model.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchGetPolls(
+        self,
+        request: _tweet_mesh_pb2.BatchGetPollsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_mesh_pb2.BatchGetPollsResponse, _abc.Awaitable[_tweet_mesh_pb2.BatchGetPollsResponse]]:
+        """BatchGetPolls reads polls for hydration. Callers: every service that
         answers with tweets, on a miss of the read model. Access: one batch of
         rows; what is found is written to the read model.
         """

@@ -23,8 +23,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateTweetRequest(_message.Message):
-    """CreateTweetRequest is the tweet to be. Members that X has and this version
-    does not carry out yet (media, poll) are refused as UNIMPLEMENTED.
+    """CreateTweetRequest is the tweet to be. A member that X has and this version
+    does not carry out yet (media) is refused as UNIMPLEMENTED.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -83,17 +83,17 @@ class CreateTweetRequest(_message.Message):
 
     @_typing.final
     class Poll(_message.Message):
-        """Poll asks the readers."""
+        """Poll asks the readers. Limits are those of the X API."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
         OPTIONS_FIELD_NUMBER: _builtins.int
         DURATION_MINUTES_FIELD_NUMBER: _builtins.int
         duration_minutes: _builtins.int
-        """How long votes are taken."""
+        """How long votes are taken: 5 minutes to 7 days."""
         @_builtins.property
         def options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-            """2 to 4 choices."""
+            """2 to 4 choices of 1 to 25 characters."""
 
         def __init__(
             self,
@@ -141,7 +141,7 @@ class CreateTweetRequest(_message.Message):
 
     @_builtins.property
     def poll(self) -> Global___CreateTweetRequest.Poll:
-        """Not carried out yet."""
+        """A question to the readers; not together with media or a quote."""
 
     def __init__(
         self,
@@ -268,6 +268,7 @@ class GetTweetRequest(_message.Message):
     POST_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     EXPANSIONS_FIELD_NUMBER: _builtins.int
+    POLL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The tweet."""
     expansions: _builtins.str
@@ -287,6 +288,10 @@ class GetTweetRequest(_message.Message):
     def user(self) -> _envelope_pb2.Fields:
         """Members of included people."""
 
+    @_builtins.property
+    def poll(self) -> _envelope_pb2.Fields:
+        """Members of included polls."""
+
     def __init__(
         self,
         *,
@@ -295,10 +300,11 @@ class GetTweetRequest(_message.Message):
         post: _envelope_pb2.Fields | None = ...,
         user: _envelope_pb2.Fields | None = ...,
         expansions: _builtins.str = ...,
+        poll: _envelope_pb2.Fields | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expansions", b"expansions", "id", b"id", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expansions", b"expansions", "id", b"id", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -351,6 +357,7 @@ class ListTweetsByIdRequest(_message.Message):
     POST_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     EXPANSIONS_FIELD_NUMBER: _builtins.int
+    POLL_FIELD_NUMBER: _builtins.int
     ids: _builtins.str
     """Comma-separated ids."""
     expansions: _builtins.str
@@ -367,6 +374,10 @@ class ListTweetsByIdRequest(_message.Message):
     def user(self) -> _envelope_pb2.Fields:
         """Members of included people."""
 
+    @_builtins.property
+    def poll(self) -> _envelope_pb2.Fields:
+        """Members of included polls."""
+
     def __init__(
         self,
         *,
@@ -375,10 +386,11 @@ class ListTweetsByIdRequest(_message.Message):
         post: _envelope_pb2.Fields | None = ...,
         user: _envelope_pb2.Fields | None = ...,
         expansions: _builtins.str = ...,
+        poll: _envelope_pb2.Fields | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expansions", b"expansions", "ids", b"ids", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expansions", b"expansions", "ids", b"ids", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -438,6 +450,7 @@ class ListUserTweetsRequest(_message.Message):
     UNTIL_ID_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    POLL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The author."""
     max_results: _builtins.int
@@ -468,6 +481,10 @@ class ListUserTweetsRequest(_message.Message):
     def user(self) -> _envelope_pb2.Fields:
         """Members of included people."""
 
+    @_builtins.property
+    def poll(self) -> _envelope_pb2.Fields:
+        """Members of included polls."""
+
     def __init__(
         self,
         *,
@@ -483,10 +500,11 @@ class ListUserTweetsRequest(_message.Message):
         until_id: _builtins.int = ...,
         start_time: _builtins.str = ...,
         end_time: _builtins.str = ...,
+        poll: _envelope_pb2.Fields | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "end_time", b"end_time", "exclude", b"exclude", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "since_id", b"since_id", "start_time", b"start_time", "tweet", b"tweet", "until_id", b"until_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "end_time", b"end_time", "exclude", b"exclude", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "poll", b"poll", "post", b"post", "since_id", b"since_id", "start_time", b"start_time", "tweet", b"tweet", "until_id", b"until_id", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
     _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
@@ -554,6 +572,7 @@ class ListMentionsRequest(_message.Message):
     UNTIL_ID_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    POLL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The person mentioned."""
     max_results: _builtins.int
@@ -584,6 +603,10 @@ class ListMentionsRequest(_message.Message):
     def user(self) -> _envelope_pb2.Fields:
         """Members of included people."""
 
+    @_builtins.property
+    def poll(self) -> _envelope_pb2.Fields:
+        """Members of included polls."""
+
     def __init__(
         self,
         *,
@@ -599,10 +622,11 @@ class ListMentionsRequest(_message.Message):
         until_id: _builtins.int = ...,
         start_time: _builtins.str = ...,
         end_time: _builtins.str = ...,
+        poll: _envelope_pb2.Fields | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "end_time", b"end_time", "exclude", b"exclude", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "since_id", b"since_id", "start_time", b"start_time", "tweet", b"tweet", "until_id", b"until_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "end_time", b"end_time", "exclude", b"exclude", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "poll", b"poll", "post", b"post", "since_id", b"since_id", "start_time", b"start_time", "tweet", b"tweet", "until_id", b"until_id", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
     _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
@@ -665,6 +689,7 @@ class ListConversationRequest(_message.Message):
     POST_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     EXPANSIONS_FIELD_NUMBER: _builtins.int
+    POLL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Any tweet of the conversation."""
     max_results: _builtins.int
@@ -685,6 +710,10 @@ class ListConversationRequest(_message.Message):
     def user(self) -> _envelope_pb2.Fields:
         """Members of included people."""
 
+    @_builtins.property
+    def poll(self) -> _envelope_pb2.Fields:
+        """Members of included polls."""
+
     def __init__(
         self,
         *,
@@ -695,10 +724,11 @@ class ListConversationRequest(_message.Message):
         post: _envelope_pb2.Fields | None = ...,
         user: _envelope_pb2.Fields | None = ...,
         expansions: _builtins.str = ...,
+        poll: _envelope_pb2.Fields | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
     _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
@@ -761,6 +791,7 @@ class ListQuoteTweetsRequest(_message.Message):
     POST_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     EXPANSIONS_FIELD_NUMBER: _builtins.int
+    POLL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The tweet quoted."""
     max_results: _builtins.int
@@ -781,6 +812,10 @@ class ListQuoteTweetsRequest(_message.Message):
     def user(self) -> _envelope_pb2.Fields:
         """Members of included people."""
 
+    @_builtins.property
+    def poll(self) -> _envelope_pb2.Fields:
+        """Members of included polls."""
+
     def __init__(
         self,
         *,
@@ -791,10 +826,11 @@ class ListQuoteTweetsRequest(_message.Message):
         post: _envelope_pb2.Fields | None = ...,
         user: _envelope_pb2.Fields | None = ...,
         expansions: _builtins.str = ...,
+        poll: _envelope_pb2.Fields | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
     _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
@@ -1106,6 +1142,7 @@ class ListRetweetsRequest(_message.Message):
     POST_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     EXPANSIONS_FIELD_NUMBER: _builtins.int
+    POLL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The tweet retweeted."""
     max_results: _builtins.int
@@ -1126,6 +1163,10 @@ class ListRetweetsRequest(_message.Message):
     def user(self) -> _envelope_pb2.Fields:
         """Members of included people."""
 
+    @_builtins.property
+    def poll(self) -> _envelope_pb2.Fields:
+        """Members of included polls."""
+
     def __init__(
         self,
         *,
@@ -1136,10 +1177,11 @@ class ListRetweetsRequest(_message.Message):
         post: _envelope_pb2.Fields | None = ...,
         user: _envelope_pb2.Fields | None = ...,
         expansions: _builtins.str = ...,
+        poll: _envelope_pb2.Fields | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
     _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
@@ -1442,6 +1484,7 @@ class ListLikedTweetsRequest(_message.Message):
     POST_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     EXPANSIONS_FIELD_NUMBER: _builtins.int
+    POLL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Whose likes."""
     max_results: _builtins.int
@@ -1462,6 +1505,10 @@ class ListLikedTweetsRequest(_message.Message):
     def user(self) -> _envelope_pb2.Fields:
         """Members of included people."""
 
+    @_builtins.property
+    def poll(self) -> _envelope_pb2.Fields:
+        """Members of included polls."""
+
     def __init__(
         self,
         *,
@@ -1472,10 +1519,11 @@ class ListLikedTweetsRequest(_message.Message):
         post: _envelope_pb2.Fields | None = ...,
         user: _envelope_pb2.Fields | None = ...,
         expansions: _builtins.str = ...,
+        poll: _envelope_pb2.Fields | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
     _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015
@@ -1670,6 +1718,87 @@ class UnbookmarkResponse(_message.Message):
 Global___UnbookmarkResponse: _TypeAlias = UnbookmarkResponse  # noqa: Y015
 
 @_typing.final
+class VoteRequest(_message.Message):
+    """VoteRequest names the poll and the choice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """The poll."""
+    position: _builtins.int
+    """The choice: 1 for the first."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoteRequest: _TypeAlias = VoteRequest  # noqa: Y015
+
+@_typing.final
+class VoteResponse(_message.Message):
+    """VoteResponse says how things stand now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Data(_message.Message):
+        """What Vote answers with."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        VOTED_FIELD_NUMBER: _builtins.int
+        POSITION_FIELD_NUMBER: _builtins.int
+        voted: _builtins.bool
+        """Whether the viewer has voted now: true."""
+        position: _builtins.int
+        """For which choice."""
+        def __init__(
+            self,
+            *,
+            voted: _builtins.bool | None = ...,
+            position: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "_voted", b"_voted", "position", b"position", "voted", b"voted"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_position", b"_position", "_voted", b"_voted", "position", b"position", "voted", b"voted"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__position: _TypeAlias = _typing.Literal["position"]  # noqa: Y015
+        _WhichOneofArgType__position: _TypeAlias = _typing.Literal["_position", b"_position"]  # noqa: Y015
+        _WhichOneofReturnType__voted: _TypeAlias = _typing.Literal["voted"]  # noqa: Y015
+        _WhichOneofArgType__voted: _TypeAlias = _typing.Literal["_voted", b"_voted"]  # noqa: Y015
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__position) -> _WhichOneofReturnType__position | None: ...
+        @_typing.overload
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__voted) -> _WhichOneofReturnType__voted | None: ...
+
+    DATA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data(self) -> Global___VoteResponse.Data:
+        """The outcome."""
+
+    def __init__(
+        self,
+        *,
+        data: Global___VoteResponse.Data | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VoteResponse: _TypeAlias = VoteResponse  # noqa: Y015
+
+@_typing.final
 class ListBookmarksRequest(_message.Message):
     """ListBookmarksRequest asks for one page."""
 
@@ -1682,6 +1811,7 @@ class ListBookmarksRequest(_message.Message):
     POST_FIELD_NUMBER: _builtins.int
     USER_FIELD_NUMBER: _builtins.int
     EXPANSIONS_FIELD_NUMBER: _builtins.int
+    POLL_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Whose; must be the viewer."""
     max_results: _builtins.int
@@ -1702,6 +1832,10 @@ class ListBookmarksRequest(_message.Message):
     def user(self) -> _envelope_pb2.Fields:
         """Members of included people."""
 
+    @_builtins.property
+    def poll(self) -> _envelope_pb2.Fields:
+        """Members of included polls."""
+
     def __init__(
         self,
         *,
@@ -1712,10 +1846,11 @@ class ListBookmarksRequest(_message.Message):
         post: _envelope_pb2.Fields | None = ...,
         user: _envelope_pb2.Fields | None = ...,
         expansions: _builtins.str = ...,
+        poll: _envelope_pb2.Fields | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "max_results", b"max_results", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_results", b"_max_results", "expansions", b"expansions", "id", b"id", "max_results", b"max_results", "pagination_token", b"pagination_token", "poll", b"poll", "post", b"post", "tweet", b"tweet", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_results: _TypeAlias = _typing.Literal["max_results"]  # noqa: Y015
     _WhichOneofArgType__max_results: _TypeAlias = _typing.Literal["_max_results", b"_max_results"]  # noqa: Y015

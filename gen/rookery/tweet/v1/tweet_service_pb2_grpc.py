@@ -86,8 +86,7 @@ class TweetServiceServicer:
         gives the same tweet. Callers: outside clients. Access: one transaction:
         the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
         text that is empty or over 280 weighted characters, PERMISSION_DENIED for
-        a tweet that may not be answered or quoted, UNIMPLEMENTED for media and
-        polls.
+        a tweet that may not be answered or quoted, UNIMPLEMENTED for media.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -484,6 +483,11 @@ class EngagementServiceStub:
                 request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnbookmarkRequest.SerializeToString,
                 response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnbookmarkResponse.FromString,
                 _registered_method=True)
+        self.Vote = channel.unary_unary(
+                '/rookery.tweet.v1.EngagementService/Vote',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.VoteRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.VoteResponse.FromString,
+                _registered_method=True)
         self.ListBookmarks = channel.unary_unary(
                 '/rookery.tweet.v1.EngagementService/ListBookmarks',
                 request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.ListBookmarksRequest.SerializeToString,
@@ -576,6 +580,17 @@ class EngagementServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Vote(self, request, context):
+        """Vote votes in a poll, once: the same vote again changes nothing. Callers:
+        outside clients. Access: one transaction. Errors: NOT_FOUND for a poll
+        whose tweet the viewer does not see, INVALID_ARGUMENT for a choice that it
+        does not have, PERMISSION_DENIED for another choice than before
+        (ALREADY_VOTED), after its end (POLL_CLOSED), and for its author (OWN_POLL).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListBookmarks(self, request, context):
         """ListBookmarks lists the viewer's own, the newest bookmark first. Callers:
         outside clients. Access: one keyset page by person, tweets by batch.
@@ -636,6 +651,11 @@ def add_EngagementServiceServicer_to_server(servicer, server):
                     servicer.Unbookmark,
                     request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnbookmarkRequest.FromString,
                     response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnbookmarkResponse.SerializeToString,
+            ),
+            'Vote': grpc.unary_unary_rpc_method_handler(
+                    servicer.Vote,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.VoteRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.VoteResponse.SerializeToString,
             ),
             'ListBookmarks': grpc.unary_unary_rpc_method_handler(
                     servicer.ListBookmarks,
@@ -915,6 +935,33 @@ class EngagementService:
             '/rookery.tweet.v1.EngagementService/Unbookmark',
             rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnbookmarkRequest.SerializeToString,
             rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.UnbookmarkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Vote(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.EngagementService/Vote',
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.VoteRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__service__pb2.VoteResponse.FromString,
             options,
             channel_credentials,
             insecure,

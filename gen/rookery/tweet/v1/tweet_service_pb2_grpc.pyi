@@ -38,8 +38,7 @@ class TweetServiceStub:
     gives the same tweet. Callers: outside clients. Access: one transaction:
     the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
     text that is empty or over 280 weighted characters, PERMISSION_DENIED for
-    a tweet that may not be answered or quoted, UNIMPLEMENTED for media and
-    polls.
+    a tweet that may not be answered or quoted, UNIMPLEMENTED for media.
     """
     DeleteTweet: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.DeleteTweetRequest, _tweet_service_pb2.DeleteTweetResponse]
     """DeleteTweet deletes one of the viewer's own. Callers: outside clients.
@@ -82,8 +81,7 @@ class TweetServiceAsyncStub(TweetServiceStub):
     gives the same tweet. Callers: outside clients. Access: one transaction:
     the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
     text that is empty or over 280 weighted characters, PERMISSION_DENIED for
-    a tweet that may not be answered or quoted, UNIMPLEMENTED for media and
-    polls.
+    a tweet that may not be answered or quoted, UNIMPLEMENTED for media.
     """
     DeleteTweet: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.DeleteTweetRequest, _tweet_service_pb2.DeleteTweetResponse]  # type: ignore[assignment]
     """DeleteTweet deletes one of the viewer's own. Callers: outside clients.
@@ -129,8 +127,7 @@ class TweetServiceServicer(metaclass=_abc_1.ABCMeta):
         gives the same tweet. Callers: outside clients. Access: one transaction:
         the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
         text that is empty or over 280 weighted characters, PERMISSION_DENIED for
-        a tweet that may not be answered or quoted, UNIMPLEMENTED for media and
-        polls.
+        a tweet that may not be answered or quoted, UNIMPLEMENTED for media.
         """
 
     @_abc_1.abstractmethod
@@ -255,6 +252,13 @@ class EngagementServiceStub:
     """Unbookmark takes it back. Callers: outside clients. Access: one
     transaction.
     """
+    Vote: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.VoteRequest, _tweet_service_pb2.VoteResponse]
+    """Vote votes in a poll, once: the same vote again changes nothing. Callers:
+    outside clients. Access: one transaction. Errors: NOT_FOUND for a poll
+    whose tweet the viewer does not see, INVALID_ARGUMENT for a choice that it
+    does not have, PERMISSION_DENIED for another choice than before
+    (ALREADY_VOTED), after its end (POLL_CLOSED), and for its author (OWN_POLL).
+    """
     ListBookmarks: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.ListBookmarksRequest, _tweet_service_pb2.ListBookmarksResponse]
     """ListBookmarks lists the viewer's own, the newest bookmark first. Callers:
     outside clients. Access: one keyset page by person, tweets by batch.
@@ -305,6 +309,13 @@ class EngagementServiceAsyncStub(EngagementServiceStub):
     Unbookmark: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.UnbookmarkRequest, _tweet_service_pb2.UnbookmarkResponse]  # type: ignore[assignment]
     """Unbookmark takes it back. Callers: outside clients. Access: one
     transaction.
+    """
+    Vote: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.VoteRequest, _tweet_service_pb2.VoteResponse]  # type: ignore[assignment]
+    """Vote votes in a poll, once: the same vote again changes nothing. Callers:
+    outside clients. Access: one transaction. Errors: NOT_FOUND for a poll
+    whose tweet the viewer does not see, INVALID_ARGUMENT for a choice that it
+    does not have, PERMISSION_DENIED for another choice than before
+    (ALREADY_VOTED), after its end (POLL_CLOSED), and for its author (OWN_POLL).
     """
     ListBookmarks: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.ListBookmarksRequest, _tweet_service_pb2.ListBookmarksResponse]  # type: ignore[assignment]
     """ListBookmarks lists the viewer's own, the newest bookmark first. Callers:
@@ -413,6 +424,19 @@ class EngagementServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tweet_service_pb2.UnbookmarkResponse, _abc.Awaitable[_tweet_service_pb2.UnbookmarkResponse]]:
         """Unbookmark takes it back. Callers: outside clients. Access: one
         transaction.
+        """
+
+    @_abc_1.abstractmethod
+    def Vote(
+        self,
+        request: _tweet_service_pb2.VoteRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_service_pb2.VoteResponse, _abc.Awaitable[_tweet_service_pb2.VoteResponse]]:
+        """Vote votes in a poll, once: the same vote again changes nothing. Callers:
+        outside clients. Access: one transaction. Errors: NOT_FOUND for a poll
+        whose tweet the viewer does not see, INVALID_ARGUMENT for a choice that it
+        does not have, PERMISSION_DENIED for another choice than before
+        (ALREADY_VOTED), after its end (POLL_CLOSED), and for its author (OWN_POLL).
         """
 
     @_abc_1.abstractmethod
