@@ -220,6 +220,77 @@ async def test_tweets_of_a_suspended_author_come_without_their_author(
     await eventually(look)
 
 
+@pytest.mark.parametrize("how", ["deactivated", "suspended"])
+async def test_what_somebody_wrote_is_gone_and_comes_back_with_them(
+    edge: httpx.AsyncClient, alice: Account, bob: Account, operator: Destination[UserMeshServiceAsyncStub], how: str
+) -> None:
+    carol = await register(edge)
+    await bob.follow(alice)
+    await bob.follow(carol)
+    tweet = await alice.tweet("mine")
+    reply = await carol.tweet("yours", reply={"in_reply_to_tweet_id": str(tweet)})
+    answer = await carol.request("POST", f"/2/users/{carol.id}/retweets", json={"tweet_id": str(tweet)})
+    retweet = int(answer.json()["data"]["rest_id"])
+    for person in (alice, carol):
+        await person.request("POST", f"/2/users/{person.id}/likes", json={"tweet_id": str(reply)})
+    await bob.home_is([retweet, reply, tweet])
+    paths = {
+        f"/2/users/{alice.id}/tweets": [tweet],
+        f"/2/users/{carol.id}/tweets": [retweet, reply],
+        f"/2/tweets/{reply}/liking_users": [carol.id, alice.id],
+        f"/2/users/{bob.id}/following": [carol.id, alice.id],
+        f"/v1/tweets/{tweet}/conversation": [reply, tweet],
+    }
+    for path, ids in paths.items():
+        assert await bob.pages(path) == ids, path
+
+    if how == "deactivated":
+        await _deactivate(alice)
+    else:
+        await _suspend(operator, alice)
+    without = {
+        f"/2/users/{alice.id}/tweets": [],
+        f"/2/users/{carol.id}/tweets": [reply],
+        f"/2/tweets/{reply}/liking_users": [carol.id],
+        f"/2/users/{bob.id}/following": [carol.id],
+    }
+    for path, ids in without.items():
+        assert await bob.pages(path) == ids, path
+    assert await bob.home() == [reply]
+    shown = await bob.get("/2/tweets", ids=f"{tweet},{reply},{retweet}", expansions="referenced_tweets.id")
+    assert [one["id"] for one in shown["data"]] == [str(reply)]
+    assert "tweets" not in shown.get("includes", {})
+    assert sorted(error["value"] for error in shown["errors"]) == sorted([str(tweet), str(retweet), str(tweet)])
+    for path, body, status in (
+        (f"/2/users/{bob.id}/likes", {"tweet_id": str(tweet)}, 404),
+        (f"/2/users/{bob.id}/retweets", {"tweet_id": str(tweet)}, 404),
+        ("/2/tweets", {"text": "me too", "quote_tweet_id": str(tweet)}, 403),
+    ):
+        assert_problem(await bob.request("POST", path, json=body), status)
+
+    if how == "deactivated":
+        assert (await _login(edge, alice)).status_code == 200
+    else:
+        await _suspend(operator, alice, False)
+    for path, ids in paths.items():
+        assert await bob.pages(path) == ids, path
+    await bob.home_is([retweet, reply, tweet])
+
+
+async def test_who_is_gone_is_followed_blocked_and_mentioned_by_nobody(
+    alice: Account, bob: Account, operator: Destination[UserMeshServiceAsyncStub]
+) -> None:
+    await alice.follow(bob)  # `graph` has heard of her
+    await _suspend(operator, alice)
+    for member in ("following", "blocking", "muting"):
+        answer = await bob.request("POST", f"/2/users/{bob.id}/{member}", json={"target_user_id": str(alice.id)})
+        assert_problem(answer, 404)
+    tweet = await bob.tweet(f"hello @{alice.username}")
+    shown = await bob.get(f"/2/tweets/{tweet}", tweet__fields="entities", expansions="entities.mentions.username")
+    assert "id" not in shown["data"]["entities"]["mentions"][0]
+    assert "includes" not in shown
+
+
 # --- passwords
 
 

@@ -114,6 +114,8 @@ PERSON = NewPerson(1, "wren", "wren@example.org", "hash", "Wren")
 SESSION = Session(b"s" * 16, 1, b"h" * 32, 1_000, 9_000)
 REGISTERED = UserRegistered(user_id=1, username="wren")
 CREATE_PERSON = call("create", PERSON, SESSION, REGISTERED)
+DEACTIVATE = call("deactivate", 1, "hash", 5_000)
+PIN_TWEET = call("update", 1, {"pinned_tweet_id": 100}, UserProfileChanged(user_id=1))
 TWEET = StoredTweet(100, 1, "hello")
 RETWEET = StoredTweet(110, 2, "", retweeted_id=100)
 REPLY = StoredTweet(120, 2, "yes", conversation_id=100, in_reply_to_tweet_id=100, in_reply_to_user_id=1, quoted_id=100)
@@ -151,6 +153,34 @@ CASES = [
     Case(UserStore, call("ids_by_username", ["wren"]), [CREATE_PERSON]),
     Case(UserStore, call("login", "wren", by_email=False), [CREATE_PERSON]),
     Case(UserStore, call("apply_counts", [CountChange(1, "tweets", 5, 7)]), [CREATE_PERSON], answer=lambda a: a == []),
+    Case(UserStore, call("credentials", 1), [CREATE_PERSON]),
+    Case(
+        UserStore,
+        call("change_password", 1, "hash", "new hash", replace(SESSION, id=b"t" * 16)),
+        [CREATE_PERSON],
+        answer=lambda a: a is None,
+        note="who asks again signs in with the new one",
+    ),
+    Case(
+        UserStore,
+        DEACTIVATE,
+        [CREATE_PERSON],
+        again=call("deactivate", 1, "hash", 6_000),
+        answer=lambda person: person.deactivated_ms == 5_000,
+    ),
+    Case(
+        UserStore,
+        call("reactivate", 1, "hash", 6_000),
+        [CREATE_PERSON, DEACTIVATE],
+        answer=lambda a: a is None,
+        note="who logs in again is active",
+    ),
+    Case(UserStore, call("suspend", 1, True), [CREATE_PERSON]),
+    Case(UserStore, call("suspend", 1, False), [CREATE_PERSON, call("suspend", 1, True)], note="back"),
+    Case(UserStore, call("due_for_erasure", 10**12, 10), [CREATE_PERSON, DEACTIVATE]),
+    Case(UserStore, call("unpin", [(1, 100)]), [CREATE_PERSON, PIN_TWEET], answer=lambda a: a == []),
+    Case(UserStore, call("search", "wr", None, 10), [CREATE_PERSON]),
+    Case(UserStore, call("parse_again", 10), [CREATE_PERSON], answer=lambda a: a == []),
     Case(SessionStore, call("end", SESSION.id, SESSION.token_hash)),
     Case(SessionStore, call("end_all", 1)),
     Case(SessionStore, call("forget_expired", 10_000), answer=lambda a: a == 0),
@@ -430,8 +460,8 @@ async def test_a_sign_in_made_twice(tmp_path: Path) -> None:
     """A sign-in whose answer was lost leaves a session whose secret nobody has; it ends by itself."""
     first, second = (replace(SESSION, id=letter * 16, token_hash=letter * 32) for letter in (b"1", b"2"))
     async with opened(SessionStore, tmp_path / "a") as (store, file):
-        await done_but_timed_out(SessionStore, store, call("add", first))
-        await make(store, call("add", second))
+        await done_but_timed_out(SessionStore, store, call("add", first, "hash"))
+        await make(store, call("add", second, "hash"))
         assert len(content(file)["sessions"]) == 3
         assert await make(store, call("forget_expired", first.expires_ms)) == 3
 

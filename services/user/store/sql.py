@@ -241,7 +241,7 @@ class SqlUserStore:
             return await self._change_state(
                 tx,
                 "deactivated_ms = 0",
-                "deactivated_ms > :since AND password_hash = :hash",
+                "deactivated_ms > 0 AND deactivated_ms > :since AND password_hash = :hash",
                 {"id": user_id, "hash": password_hash, "since": now_ms - GRACE_MS},
             )
 
