@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from google.protobuf.message import Message
-from rookery.events.v1.graph_events_pb2 import UserFollowed, UserUnfollowed
+from rookery.events.v1.graph_events_pb2 import ListedCountChanged, UserFollowed, UserUnfollowed
 from rookery.events.v1.tweet_events_pb2 import AuthorCountsMended, TweetCreated, TweetDeleted, TweetLiked, TweetUnliked
 from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered, UserStateChanged
 
@@ -19,7 +19,16 @@ from services.user.people import People
 from services.user.store.base import UserStore
 
 _CHANGED = (UserRegistered, UserProfileChanged, UserStateChanged)
-_COUNTED = (UserFollowed, UserUnfollowed, TweetCreated, TweetDeleted, TweetLiked, TweetUnliked, AuthorCountsMended)
+_COUNTED = (
+    UserFollowed,
+    UserUnfollowed,
+    ListedCountChanged,
+    TweetCreated,
+    TweetDeleted,
+    TweetLiked,
+    TweetUnliked,
+    AuthorCountsMended,
+)
 
 
 def count_changes(events: Sequence[Message]) -> list[CountChange]:
@@ -38,6 +47,8 @@ def _changes(event: Message) -> Iterator[CountChange]:
         counts = event.counts
         yield CountChange(event.follower_id, "following", counts.following_count, counts.follower_version)
         yield CountChange(event.followee_id, "followers", counts.followers_count, counts.followee_version)
+    elif isinstance(event, ListedCountChanged):
+        yield CountChange(event.user_id, "listed", event.listed_count, event.version)
     elif isinstance(event, TweetCreated | TweetDeleted):
         yield CountChange(event.author_id, "tweets", event.author_tweet_count, event.author_version)
     elif isinstance(event, TweetLiked | TweetUnliked):

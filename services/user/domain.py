@@ -67,6 +67,8 @@ class Person:
     """Tweets of all kinds."""
     like_count: int
     """Likes given."""
+    listed_count: int
+    """Public lists that this one is on."""
     pinned_tweet_id: int
     """The tweet shown first on the profile; 0 for none."""
     language: str
@@ -102,7 +104,7 @@ class CountChange:
     user_id: int
     """Whose."""
     count: str
-    """followers, following, tweets or likes."""
+    """followers, following, tweets, likes or listed."""
     value: int
     """How many now."""
     version: int
@@ -152,7 +154,7 @@ def resource(person: Person) -> User:
             following_count=person.following_count,
             tweet_count=person.tweet_count,
             post_count=person.tweet_count,
-            listed_count=0,
+            listed_count=person.listed_count,
             like_count=person.like_count,
         ),
     )

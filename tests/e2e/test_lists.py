@@ -14,7 +14,7 @@ import tweepy
 from cli.stores import Stores
 from mesh.db.sql import Tx
 from mesh.ids import rfc3339_of_id
-from tests.e2e.harness import Account, assert_problem, register, register_many
+from tests.e2e.harness import Account, assert_problem, eventually, register, register_many
 from tests.e2e.tweepy_clients import Maker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -411,6 +411,42 @@ async def test_a_lists_timeline_shows_what_the_reader_may_see_and_fills_its_page
     assert await bob.pages(f"/2/lists/{list_id}/tweets", max_results=4) == [*hidden[::-1], *seen[::-1]]
     await ok(reader, "DELETE", f"/2/users/{reader.id}/muting/{muted.id}")
     assert await reader.pages(f"/2/lists/{list_id}/tweets") == [*hidden[9:4:-1], *seen[::-1]]
+
+
+async def listed(person: Account) -> int:
+    """The listed_count on a profile."""
+    found = await person.get("/2/users/me", user__fields="public_metrics")
+    count: int = found["data"]["public_metrics"]["listed_count"]
+    return count
+
+
+async def test_profiles_count_the_public_lists_that_people_are_on(
+    edge: httpx.AsyncClient, alice: Account, bob: Account
+) -> None:
+    cleo = await register(edge)
+    first, second, private = await make(alice), await make(cleo), await make(alice, private=True)
+    for owner, list_id in ((alice, first), (cleo, second), (alice, private)):
+        await add(owner, list_id, bob)
+
+    async def becomes(count: int) -> None:
+        async def look() -> None:
+            assert await listed(bob) == count
+
+        await eventually(look)
+
+    await becomes(2)
+    await ok(alice, "PUT", f"/2/lists/{private}", {"private": False})
+    await becomes(3)
+    await ok(alice, "PUT", f"/2/lists/{first}", {"private": True})
+    await becomes(2)
+    await ok(cleo, "DELETE", f"/2/lists/{second}")
+    await becomes(1)
+    await ok(bob, "POST", f"/2/users/{bob.id}/blocking", {"target_user_id": str(alice.id)})
+    await becomes(0)
+    await ok(bob, "DELETE", f"/2/users/{bob.id}/blocking/{alice.id}")
+    await add(alice, private, bob)
+    await becomes(1)
+    assert await listed(alice) == 0
 
 
 # --- bad input

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.message import Message as Event
 from hypothesis import given
 from hypothesis import strategies as st
-from rookery.events.v1.graph_events_pb2 import FollowCounts, UserFollowed, UserUnfollowed
+from rookery.events.v1.graph_events_pb2 import FollowCounts, ListedCountChanged, UserFollowed, UserUnfollowed
 from rookery.events.v1.tweet_events_pb2 import AuthorCountsMended, TweetCreated, TweetDeleted, TweetLiked, TweetUnliked
 from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered, UserStateChanged
 
@@ -64,6 +64,8 @@ def test_each_event_says_whose_count_it_is() -> None:
     unliked = TweetUnliked(user_id=ADA, tweet_id=1, like_count=1, like_version=4)
     assert count_changes([liked]) == [CountChange(ADA, "likes", 2, 3)]
     assert count_changes([unliked]) == [CountChange(ADA, "likes", 1, 4)]
+    listed = ListedCountChanged(user_id=ADA, listed_count=3, version=5)
+    assert count_changes([listed]) == [CountChange(ADA, "listed", 3, 5)]
     mended = AuthorCountsMended(author_id=ADA, tweet_count=5, like_count=2, version=8)
     assert count_changes([mended]) == [CountChange(ADA, "tweets", 5, 8), CountChange(ADA, "likes", 2, 8)]
 

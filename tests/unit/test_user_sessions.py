@@ -208,6 +208,7 @@ async def test_the_answer_has_both_tokens_and_the_person(db: Database, clock: Cl
         following_count=2,
         tweet_count=3,
         like_count=4,
+        listed_count=0,
         pinned_tweet_id=0,
         language="",
         country="",

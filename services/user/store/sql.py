@@ -23,7 +23,7 @@ from views.text import profile_entities
 TOPIC = "users"
 _COLUMNS = (
     "id, username, name, description, location, url, protected, verified,"
-    " followers_count, following_count, tweet_count, like_count, pinned_tweet_id, language, country,"
+    " followers_count, following_count, tweet_count, like_count, listed_count, pinned_tweet_id, language, country,"
     " entities, deactivated_ms, suspended, version"
 )
 _BY_IDS = text(f"SELECT {_COLUMNS} FROM users WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
@@ -48,6 +48,7 @@ _COUNTS = {
     "following": ("following_count", "following_version"),
     "tweets": ("tweet_count", "tweets_version"),
     "likes": ("like_count", "likes_version"),
+    "listed": ("listed_count", "listed_version"),
 }
 
 
@@ -65,6 +66,7 @@ def _person(row: Any) -> Person:
         following_count=row.following_count,
         tweet_count=row.tweet_count,
         like_count=row.like_count,
+        listed_count=row.listed_count,
         pinned_tweet_id=row.pinned_tweet_id,
         language=row.language,
         country=row.country,

@@ -211,11 +211,13 @@ class UserStoreSuite(ABC):
             ("following", "following_count"),
             ("tweets", "tweet_count"),
             ("likes", "like_count"),
+            ("listed", "listed_count"),
         ],
     )
     async def test_only_a_newer_count_is_applied(self, stores: UserStores, count: str, member: str) -> None:
         await self.register(stores, 1)
-        zero = {"followers_count": 0, "following_count": 0, "tweet_count": 0, "like_count": 0}
+        names = ("followers_count", "following_count", "tweet_count", "like_count", "listed_count")
+        zero = dict.fromkeys(names, 0)
 
         async def apply(value: int, version: int) -> list[Person]:
             return await stores.users.apply_counts([CountChange(1, count, value, version)])
