@@ -23,6 +23,7 @@ from services.graph.consumers import subscriptions
 from services.graph.domain import SETS, Line
 from services.graph.listings import Listings
 from services.graph.readmodel import ReadModel
+from services.graph.review import Review
 from services.graph.rpc.batch_get_relation import BatchGetRelation
 from services.graph.rpc.blocks import Block, Unblock
 from services.graph.rpc.follow import Follow
@@ -146,7 +147,7 @@ async def build(env: Environment) -> Service:
     return Service(
         name="graph",
         rpcs=[*public, *of_lists, *mesh, *archive],
-        background={"ids": ids.renew_forever, "lists": settling.run},
+        background={"ids": ids.renew_forever, "lists": settling.run, "review": Review(store).run},
         start=[outbox.start, *(consumer.start for consumer in consumers)],
         stop=[
             *(consumer.stop for consumer in consumers),

@@ -195,6 +195,7 @@ CASES = [
     Case(GraphStore, call("followers", 2, **RANGE), FOLLOWED),
     Case(GraphStore, call("following", 1, **RANGE), FOLLOWED),
     Case(GraphStore, call("relations", 1), FOLLOWED),
+    Case(GraphStore, call("review", after=0, limit=10), FOLLOWED[:1]),
     Case(GraphStore, call("related", [(1, 2), (2, 1)]), FOLLOWED),
     Case(GraphStore, call("audience", 2, after=0, limit=10, seen_since_ms=0), FOLLOWED),
     Case(GraphStore, call("follower_ids", 2, after=0, limit=10), FOLLOWED),

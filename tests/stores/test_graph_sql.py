@@ -58,4 +58,12 @@ class TestSqlGraphStore(GraphStoreSuite):
                 await add_all(insert, [(requester, one) for one in targets])
 
             store = SqlGraphStore(sql.db, sql.outbox, LINE)
-            yield GraphStores(store, sql.events, follow_all, block_all, mute_all, request_all)
+            yield GraphStores(
+                store,
+                sql.events,
+                follow_all,
+                block_all,
+                mute_all,
+                request_all,
+                lambda line: SqlGraphStore(sql.db, sql.outbox, line),
+            )

@@ -160,6 +160,13 @@ class GraphStore(Protocol):
         """Notes that a person reads."""
         ...
 
+    async def review(self, *, after: int, limit: int) -> int:
+        """Begins crossings that a page of people's audiences call for, and repeats the events of those under way.
+
+        Gives the last person looked at, of ids greater than `after`; 0 when those were all.
+        """
+        ...
+
     async def settle(self, user_id: int, *, pulled: bool) -> None:
         """Ends an author's crossing to pulled, or to pushed, and begins the next if the audience calls for it already.
 

@@ -416,6 +416,28 @@ class SqlGraphStore:
 
         await self._db.write(unit)
 
+    async def review(self, *, after: int, limit: int) -> int:
+        """See GraphStore."""
+
+        async def unit(tx: Tx) -> int:
+            rows = (
+                await tx.execute(
+                    "SELECT user_id, reach, followers_count FROM people WHERE user_id > :after"
+                    " ORDER BY user_id LIMIT :limit",
+                    {"after": after, "limit": limit},
+                )
+            ).all()
+            for row in rows:
+                reach = Reach(row.reach)
+                crossing = self._line.crossed(reach, row.followers_count)
+                if crossing is None and reach.pushed and reach.pulled:
+                    crossing = reach
+                if crossing is not None:
+                    await self._cross(tx, row.user_id, crossing)
+            return rows[-1].user_id if len(rows) == limit else 0
+
+        return await self._db.write(unit)
+
     async def settle(self, user_id: int, *, pulled: bool) -> None:
         """See GraphStore."""
 

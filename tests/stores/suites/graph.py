@@ -60,6 +60,8 @@ class GraphStores:
     """The same for mutes: a muter and the muted."""
     request_all: Callable[[int, range], Awaitable[None]]
     """The same for requests: a requester and the targets."""
+    with_line: Callable[[Line], GraphStore]
+    """The same store as an operator who moved the line has it."""
 
 
 def all_of(relations: Relations) -> tuple[set[int], set[int], set[int]]:
@@ -348,6 +350,32 @@ class GraphStoreSuite(ABC):
         assert all_of(await graph.relations(2)) == ({AUTHOR}, {AUTHOR}, set())
         await graph.settle(AUTHOR, pulled=False)
         assert all_of(await graph.relations(2)) == ({AUTHOR}, set(), set())
+
+    async def test_a_review_begins_what_a_moved_line_calls_for_and_repeats_what_is_under_way(
+        self, stores: GraphStores
+    ) -> None:
+        for follower in range(2, 7):
+            await stores.graph.follow(follower, AUTHOR, 100 + follower)
+        await stores.graph.follow(AUTHOR, 2, 300)
+
+        async def round_of(graph: GraphStore) -> int:
+            after, pages = 0, 1
+            while after := await graph.review(after=after, limit=2):
+                pages += 1
+            return pages
+
+        assert await round_of(stores.graph) == 4, "six people, two a page, and the end"
+        assert self.crossings(await stores.events()) == []
+        lower = stores.with_line(Line(5))
+        await round_of(lower)
+        assert self.crossings(await stores.events()) == [True]
+        await round_of(lower)
+        assert self.crossings(await stores.events()) == [True, True], "its first event may be lost"
+        await lower.settle(AUTHOR, pulled=True)
+        await round_of(lower)
+        assert self.crossings(await stores.events()) == [True, True]
+        await round_of(stores.graph)
+        assert self.crossings(await stores.events()) == [True, True, False]
 
     async def test_settling_somebody_unknown_changes_nothing(self, stores: GraphStores) -> None:
         await stores.graph.settle(99, pulled=True)
