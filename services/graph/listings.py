@@ -97,13 +97,17 @@ def _plan(list_fields: str, user_fields: str, expansions: str) -> ListPlan:
 
 def _names(parameter: str, text: str, known: frozenset[str]) -> frozenset[str]:
     names = frozenset(name for part in text.split(",") if (name := part.strip()))
-    if len(text) > _MAX_TEXT or names - known:
-        wrong = min(names - known, default="")
-        message = f"The `{parameter}` query parameter value [{wrong[:64]}] is not one of [{','.join(sorted(known))}]"
-        raise InvalidArgument(
-            "One or more parameters to your request was invalid.", violations=[Violation(parameter, message)]
+    if len(text) > _MAX_TEXT:
+        message = f"a list of names has {_MAX_TEXT} characters at most"
+    elif unknown := sorted(names - known):
+        message = (
+            f"The `{parameter}` query parameter value [{unknown[0][:64]}] is not one of [{','.join(sorted(known))}]"
         )
-    return names
+    else:
+        return names
+    raise InvalidArgument(
+        "One or more parameters to your request was invalid.", violations=[Violation(parameter, message)]
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import tweepy
 from cli.stores import Stores
 from mesh.db.sql import Tx
 from mesh.ids import rfc3339_of_id
-from tests.e2e.harness import Account, assert_problem, eventually, register, register_many
+from tests.e2e.harness import PASSWORD, Account, assert_problem, eventually, register, register_many
 from tests.e2e.tweepy_clients import Maker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -316,6 +316,28 @@ async def test_lists_of_a_protected_person_show_to_followers_only(
         assert (await reader.get(f"/2/lists/{list_id}"))["data"]["id"] == str(list_id)
 
 
+async def test_lists_of_somebody_who_left_are_gone_until_they_are_back(
+    edge: httpx.AsyncClient, alice: Account, bob: Account
+) -> None:
+    list_id, other = await make(alice), await make(bob)
+    await add(alice, list_id, bob)
+    await add(bob, other, alice, bob)
+    await ok(bob, "POST", f"/2/users/{bob.id}/followed_lists", {"list_id": str(list_id)})
+    await ok(alice, "POST", "/v1/users/me/deactivate", {"password": PASSWORD})
+    assert await _answers(bob, list_id) == await _answers(bob, list_id + 1)
+    assert await bob.pages(f"/2/lists/{other}/members") == [bob.id]
+    assert await bob.get(f"/2/users/{bob.id}/list_memberships") == {
+        "data": [{"id": str(other), "name": "birds"}],
+        "meta": {"result_count": 1},
+    }
+    answer = await bob.request("POST", f"/2/lists/{other}/members", json={"user_id": str(alice.id)})
+    assert_problem(answer, 404)
+    signed_in = await edge.post("/v1/auth/login", json={"username": alice.username, "password": PASSWORD})
+    assert signed_in.status_code == 200
+    assert await bob.pages(f"/2/lists/{other}/members") == [bob.id, alice.id]
+    assert await bob.pages(f"/2/lists/{list_id}/members") == [bob.id]
+
+
 async def test_a_block_takes_people_off_each_others_lists_and_hides_them(
     edge: httpx.AsyncClient, alice: Account, bob: Account
 ) -> None:
@@ -511,6 +533,12 @@ async def test_wrong_requests_are_problems_and_change_nothing(alice: Account, st
         assert answer.status_code == 400, (method, path, json, answer.text)
         assert_problem(answer, 400, about)
     assert await _rows(stores) == before
+
+
+async def test_a_name_of_25_characters_of_any_script_is_taken(alice: Account) -> None:
+    for name in ("鳥" * 25, "🐦" * 25, "x" * 25):
+        list_id = await make(alice, name, description="字" * 100)
+        assert (await alice.get(f"/2/lists/{list_id}"))["data"]["name"] == name
 
 
 async def test_nobody_is_no_member(alice: Account) -> None:
