@@ -128,7 +128,7 @@ BEARS_PEOPLE = {
 """Lists of people, in which nobody is on the other side of a block."""
 
 
-def test_every_read_has_a_line() -> None:
+async def test_every_read_has_a_line() -> None:
     lines = list(itertools.chain(*TABLES))
     assert len(lines) == len(set(lines))
     assert set(lines) >= READS, "say in which table it belongs, and so how it is called"
