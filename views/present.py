@@ -99,6 +99,7 @@ async def present_tweets(
         errors: what is missing already.
         meta: of a list.
     """
+    views.saw(records, viewer_id)
     data = _repeat(1, map(plan.cut_tweet, records))
     if not plan.expansions:
         return _page(data, b"", errors, meta)

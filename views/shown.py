@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from views.hydrate import Hydrator
 from views.record import entry_of, is_there
 from views.standings import Standings
 from views.visibility import Surface, writers
+
+Saw = Callable[[Sequence[bytes], int], None]
+"""(records, viewer): what somebody is shown."""
+
+
+def uncounted(records: Sequence[bytes], viewer_id: int) -> None:
+    """For services whose answers are not of tweets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +30,8 @@ class Views:
     """Of polls."""
     standings: Standings
     """How viewers stand to people."""
+    saw: Saw = uncounted
+    """Told of the tweets of each answer; must not take time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from services.timeline.rpc.get_home_timeline import GetHomeTimeline
 from services.timeline.rpc.get_list_timeline import GetListTimeline
 from services.timeline.settings import TimelineSettings
 from services.timeline.sources import Sources
+from views.impressions import remote_impressions
 from views.lists import author_lists, home_lists
 from views.pages import Pages
 from views.remote import remote_polls, remote_standings, remote_tweets, remote_users
@@ -34,7 +35,14 @@ async def build(env: Environment) -> Service:
     home = home_lists(cache)
     sources = Sources(cache, home, author_lists(cache), graph, tweet)
     users = remote_users(cache, user)
-    views = Views(remote_tweets(cache, tweet), users, remote_polls(cache, tweet), remote_standings(cache, users, graph))
+    impressions = remote_impressions(tweet)
+    views = Views(
+        remote_tweets(cache, tweet),
+        users,
+        remote_polls(cache, tweet),
+        remote_standings(cache, users, graph),
+        impressions.saw,
+    )
     activity = Activity(home, graph)
     cursors = Cursors(settings.cursor_key)
     public = rpcs(
@@ -47,5 +55,6 @@ async def build(env: Environment) -> Service:
     return Service(
         name="timeline",
         rpcs=public,
-        stop=[activity.stop, user.close, graph.close, tweet.close, cache.close],
+        background={"impressions": impressions.run},
+        stop=[activity.stop, impressions.flush, user.close, graph.close, tweet.close, cache.close],
     )

@@ -24,6 +24,7 @@ from services.tweet.counts import Counting
 from services.tweet.domain import Mark
 from services.tweet.polls import Polls
 from services.tweet.reconciler import Reconciler
+from services.tweet.rpc.add_impressions import AddImpressions
 from services.tweet.rpc.batch_get_polls import BatchGetPolls
 from services.tweet.rpc.batch_get_tweets import BatchGetTweets
 from services.tweet.rpc.create_tweet import CreateTweet
@@ -52,6 +53,7 @@ from services.tweet.store.checks import SqlCountCheck
 from services.tweet.store.sql import SqlTweetStore
 from services.tweet.tweets import Tweets
 from views.hydrate import Hydrator
+from views.impressions import Impressions
 from views.pages import Pages
 from views.record import POLL_PREFIX, TWEET_PREFIX
 from views.remote import remote_standings, remote_users
@@ -74,8 +76,13 @@ async def build(env: Environment) -> Service:
     users = remote_users(cache, user)
     poll_records = Records(cache, POLL_PREFIX)
     polls = Polls(store.polls, poll_records)
+    impressions = Impressions(store.counts.add_impressions)
     views = Views(
-        Hydrator(records, tweets.load), users, Hydrator(poll_records, polls.load), remote_standings(cache, users, graph)
+        Hydrator(records, tweets.load),
+        users,
+        Hydrator(poll_records, polls.load),
+        remote_standings(cache, users, graph),
+        impressions.saw,
     )
     sight = Sight(store, views.standings)
     ids = LeasedIds(SqlLeases(db))
@@ -121,9 +128,11 @@ async def build(env: Environment) -> Service:
         {
             "BatchGetTweets": BatchGetTweets(tweets),
             "BatchGetPolls": BatchGetPolls(polls),
+            "AddImpressions": AddImpressions(store.counts),
             "ListRecentTweets": ListRecentTweets(store),
         },
         priority=Priority.CRITICAL,
+        priorities={"AddImpressions": Priority.BACKGROUND},
     )
     archive = rpcs(
         tweet_archive_mesh_pb2.DESCRIPTOR.services_by_name["TweetArchiveMeshService"],
@@ -133,10 +142,16 @@ async def build(env: Environment) -> Service:
     return Service(
         name="tweet",
         rpcs=[*public, *engagement, *mesh, *archive],
-        background={"ids": ids.renew_forever, "counting": counting.run, "reconciler": reconciler.run},
+        background={
+            "ids": ids.renew_forever,
+            "counting": counting.run,
+            "reconciler": reconciler.run,
+            "impressions": impressions.run,
+        },
         start=[outbox.start, *(consumer.start for consumer in consumers)],
         stop=[
             *(consumer.stop for consumer in consumers),
+            impressions.flush,
             outbox.stop,
             ids.release,
             user.close,

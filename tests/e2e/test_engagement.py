@@ -345,3 +345,24 @@ async def like_counts(reader: Account, people: Sequence[Account]) -> list[int]:
     """How much people like, as their profiles say."""
     found = await reader.get("/2/users", ids=",".join(str(one.id) for one in people), user__fields="public_metrics")
     return [one["public_metrics"]["like_count"] for one in found["data"]]
+
+
+async def test_who_is_shown_a_tweet_is_counted(alice: Account, bob: Account, edge: httpx.AsyncClient) -> None:
+    """By id, in lists and in the home timeline; not by its author, and a retweet shows the original."""
+    carol = await register(edge)
+    assert await carol.home() == []
+    await carol.follow(bob)
+    tweet = await alice.tweet("look at me")
+    await metrics(bob, tweet)
+    await bob.get("/2/tweets", ids=str(tweet))
+    await bob.pages(f"/2/users/{alice.id}/tweets")
+    answer = await bob.request("POST", f"/2/users/{bob.id}/retweets", json={"tweet_id": str(tweet)})
+    await carol.home_is([int(answer.json()["data"]["rest_id"])])
+    for _ in range(20):
+        await alice.pages(f"/2/users/{alice.id}/tweets")
+
+    async def counted_by_its_author() -> None:
+        count = (await metrics(alice, tweet))["impression_count"]
+        assert count == 4, "three times by bob, once by carol"
+
+    await eventually(counted_by_its_author, 30.0)

@@ -341,6 +341,7 @@ CASES = [
 
 # Those whose retry is not the same in all columns have a test of their own below.
 OWN_TESTS = {
+    (CountStore, "add_impressions"): "test_impressions_added_twice",
     (UserStore, "update"): "test_a_profile_change_made_twice",
     (SessionStore, "add"): "test_a_sign_in_made_twice",
     (SessionStore, "rotate"): "test_a_refresh_whose_answer_was_lost",
@@ -502,3 +503,13 @@ async def _settled(tmp_path: Path, before: Sequence[Call]) -> list[dict[str, lis
             await make(store, settle)
             contents.append(content(file))
     return contents
+
+
+async def test_impressions_added_twice(tmp_path: Path) -> None:
+    """These may count twice: they are about right, nobody tries them again but the mesh itself, and rarely."""
+    add = call("add_impressions", {100: 3})
+    async with opened(CountStore, tmp_path / "a") as (store, _):
+        await done_but_timed_out(CountStore, store, add)
+        await make(store, add)
+        [tweet] = (await make(store, call("apply", 10))).tweets
+        assert (tweet.impression_count, tweet.like_count) == (6, 1)

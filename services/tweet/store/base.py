@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -161,6 +161,10 @@ class CountStore(Protocol):
 
     async def waiting(self) -> bool:
         """Whether changes wait, whoever made them."""
+        ...
+
+    async def add_impressions(self, counts: Mapping[int, int]) -> None:
+        """Adds to how often tweets were shown, by tweet."""
         ...
 
     async def apply(self, limit: int) -> Applied:

@@ -50,6 +50,17 @@ class SqlCounts:
         await tx.execute(_ADD, {"target_id": target_id, "metric": str(metric), "step": step})
         tx.on_commit(self.changed.set)
 
+    async def add_impressions(self, counts: Mapping[int, int]) -> None:
+        """See CountStore."""
+        rows = [{"target_id": i, "metric": Metric.IMPRESSIONS.value, "step": step} for i, step in counts.items()]
+
+        async def unit(tx: Tx) -> None:
+            await tx.execute(_ADD, rows)
+            tx.on_commit(self.changed.set)
+
+        if rows:
+            await self._db.write(unit)
+
     async def waiting(self) -> bool:
         """See CountStore."""
 

@@ -713,6 +713,18 @@ class TweetStoreSuite(ABC):
         assert await stores.counts.apply(100) == Applied(0, [])
         assert not await stores.counts.waiting()
 
+    async def test_impressions_are_added_up_and_told_nobody(self, stores: TweetStores) -> None:
+        for tweet_id in (10, 11):
+            await stores.tweets.create(tweet_of(tweet_id), "")
+        before = await stores.events()
+        await stores.counts.add_impressions({10: 5, 11: 1, 99: 7})
+        await stores.counts.add_impressions({10: 2})
+        await stores.counts.add_impressions({})
+        applied = await stores.counts.apply(100)
+        assert {tweet.id: tweet.impression_count for tweet in applied.tweets} == {10: 7, 11: 1}
+        assert await stores.events() == before, "records are written, and that is all"
+        assert await stores.check.wrong_tweets([10, 11]) == []
+
     async def test_changes_of_what_never_was_or_is_gone_are_forgotten(self, stores: TweetStores) -> None:
         await stores.tweets.create(tweet_of(10), "")
         await stores.tweets.create(tweet_of(20, BOB, in_reply_to_tweet_id=10, quoted_id=99), "")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rookery/tweet/v1/tweet_mesh.proto\x12\x10rookery.tweet.v1\x1a\x1b\x62uf/validate/validate.proto\"/\n\x15\x42\x61tchGetTweetsRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\")\n\x16\x42\x61tchGetTweetsResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\".\n\x14\x42\x61tchGetPollsRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"(\n\x15\x42\x61tchGetPollsResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"\x8e\x01\n\x17ListRecentTweetsRequest\x12\x1d\n\nauthor_ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\x89\'\x12\x11\n\tbefore_id\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x66ter_id\x18\x03 \x01(\x03\x12\x19\n\x05limit\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x14\n\x0coldest_first\x18\x05 \x01(\x08\"+\n\x18ListRecentTweetsResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x0c\x32\xc4\x02\n\x10TweetMeshService\x12\x63\n\x0e\x42\x61tchGetTweets\x12\'.rookery.tweet.v1.BatchGetTweetsRequest\x1a(.rookery.tweet.v1.BatchGetTweetsResponse\x12`\n\rBatchGetPolls\x12&.rookery.tweet.v1.BatchGetPollsRequest\x1a\'.rookery.tweet.v1.BatchGetPollsResponse\x12i\n\x10ListRecentTweets\x12).rookery.tweet.v1.ListRecentTweetsRequest\x1a*.rookery.tweet.v1.ListRecentTweetsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rookery/tweet/v1/tweet_mesh.proto\x12\x10rookery.tweet.v1\x1a\x1b\x62uf/validate/validate.proto\"/\n\x15\x42\x61tchGetTweetsRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\")\n\x16\x42\x61tchGetTweetsResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\".\n\x14\x42\x61tchGetPollsRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"(\n\x15\x42\x61tchGetPollsResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"J\n\x15\x41\x64\x64ImpressionsRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x19\n\x06\x63ounts\x18\x02 \x03(\rB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"\x18\n\x16\x41\x64\x64ImpressionsResponse\"\x8e\x01\n\x17ListRecentTweetsRequest\x12\x1d\n\nauthor_ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\x89\'\x12\x11\n\tbefore_id\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x66ter_id\x18\x03 \x01(\x03\x12\x19\n\x05limit\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x14\n\x0coldest_first\x18\x05 \x01(\x08\"+\n\x18ListRecentTweetsResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x0c\x32\xa9\x03\n\x10TweetMeshService\x12\x63\n\x0e\x42\x61tchGetTweets\x12\'.rookery.tweet.v1.BatchGetTweetsRequest\x1a(.rookery.tweet.v1.BatchGetTweetsResponse\x12`\n\rBatchGetPolls\x12&.rookery.tweet.v1.BatchGetPollsRequest\x1a\'.rookery.tweet.v1.BatchGetPollsResponse\x12\x63\n\x0e\x41\x64\x64Impressions\x12\'.rookery.tweet.v1.AddImpressionsRequest\x1a(.rookery.tweet.v1.AddImpressionsResponse\x12i\n\x10ListRecentTweets\x12).rookery.tweet.v1.ListRecentTweetsRequest\x1a*.rookery.tweet.v1.ListRecentTweetsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHGETTWEETSREQUEST'].fields_by_name['ids']._serialized_options = b'\272H\006\222\001\003\020\350\007'
   _globals['_BATCHGETPOLLSREQUEST'].fields_by_name['ids']._loaded_options = None
   _globals['_BATCHGETPOLLSREQUEST'].fields_by_name['ids']._serialized_options = b'\272H\006\222\001\003\020\350\007'
+  _globals['_ADDIMPRESSIONSREQUEST'].fields_by_name['ids']._loaded_options = None
+  _globals['_ADDIMPRESSIONSREQUEST'].fields_by_name['ids']._serialized_options = b'\272H\006\222\001\003\020\350\007'
+  _globals['_ADDIMPRESSIONSREQUEST'].fields_by_name['counts']._loaded_options = None
+  _globals['_ADDIMPRESSIONSREQUEST'].fields_by_name['counts']._serialized_options = b'\272H\006\222\001\003\020\350\007'
   _globals['_LISTRECENTTWEETSREQUEST'].fields_by_name['author_ids']._loaded_options = None
   _globals['_LISTRECENTTWEETSREQUEST'].fields_by_name['author_ids']._serialized_options = b'\272H\006\222\001\003\020\211\''
   _globals['_LISTRECENTTWEETSREQUEST'].fields_by_name['limit']._loaded_options = None
@@ -48,10 +52,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHGETPOLLSREQUEST']._serialized_end=222
   _globals['_BATCHGETPOLLSRESPONSE']._serialized_start=224
   _globals['_BATCHGETPOLLSRESPONSE']._serialized_end=264
-  _globals['_LISTRECENTTWEETSREQUEST']._serialized_start=267
-  _globals['_LISTRECENTTWEETSREQUEST']._serialized_end=409
-  _globals['_LISTRECENTTWEETSRESPONSE']._serialized_start=411
-  _globals['_LISTRECENTTWEETSRESPONSE']._serialized_end=454
-  _globals['_TWEETMESHSERVICE']._serialized_start=457
-  _globals['_TWEETMESHSERVICE']._serialized_end=781
+  _globals['_ADDIMPRESSIONSREQUEST']._serialized_start=266
+  _globals['_ADDIMPRESSIONSREQUEST']._serialized_end=340
+  _globals['_ADDIMPRESSIONSRESPONSE']._serialized_start=342
+  _globals['_ADDIMPRESSIONSRESPONSE']._serialized_end=366
+  _globals['_LISTRECENTTWEETSREQUEST']._serialized_start=369
+  _globals['_LISTRECENTTWEETSREQUEST']._serialized_end=511
+  _globals['_LISTRECENTTWEETSRESPONSE']._serialized_start=513
+  _globals['_LISTRECENTTWEETSRESPONSE']._serialized_end=556
+  _globals['_TWEETMESHSERVICE']._serialized_start=559
+  _globals['_TWEETMESHSERVICE']._serialized_end=984
 # @@protoc_insertion_point(module_scope)

@@ -119,6 +119,53 @@ class BatchGetPollsResponse(_message.Message):
 Global___BatchGetPollsResponse: _TypeAlias = BatchGetPollsResponse  # noqa: Y015
 
 @_typing.final
+class AddImpressionsRequest(_message.Message):
+    """AddImpressionsRequest names up to 1,000 tweets."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Their ids, each once."""
+
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """How often each was shown, in the same order."""
+
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.int] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddImpressionsRequest: _TypeAlias = AddImpressionsRequest  # noqa: Y015
+
+@_typing.final
+class AddImpressionsResponse(_message.Message):
+    """AddImpressionsResponse says that they will be counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddImpressionsResponse: _TypeAlias = AddImpressionsResponse  # noqa: Y015
+
+@_typing.final
 class ListRecentTweetsRequest(_message.Message):
     """ListRecentTweetsRequest asks for one page of many authors."""
 

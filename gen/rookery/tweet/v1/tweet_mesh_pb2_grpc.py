@@ -46,6 +46,11 @@ class TweetMeshServiceStub:
                 request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetPollsRequest.SerializeToString,
                 response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetPollsResponse.FromString,
                 _registered_method=True)
+        self.AddImpressions = channel.unary_unary(
+                '/rookery.tweet.v1.TweetMeshService/AddImpressions',
+                request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.AddImpressionsRequest.SerializeToString,
+                response_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.AddImpressionsResponse.FromString,
+                _registered_method=True)
         self.ListRecentTweets = channel.unary_unary(
                 '/rookery.tweet.v1.TweetMeshService/ListRecentTweets',
                 request_serializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.ListRecentTweetsRequest.SerializeToString,
@@ -76,6 +81,16 @@ class TweetMeshServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddImpressions(self, request, context):
+        """AddImpressions adds to how often tweets were shown; about right is enough.
+        Callers: every service that answers with tweets, every few seconds.
+        Access: one transaction with a row a tweet, added up in batches. Errors:
+        INVALID_ARGUMENT unless there is a count for each id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRecentTweets(self, request, context):
         """ListRecentTweets merges the newest tweets of many authors. Callers:
         `timeline` (rebuild, reads without the cache, below a trimmed list, list
@@ -97,6 +112,11 @@ def add_TweetMeshServiceServicer_to_server(servicer, server):
                     servicer.BatchGetPolls,
                     request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetPollsRequest.FromString,
                     response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetPollsResponse.SerializeToString,
+            ),
+            'AddImpressions': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddImpressions,
+                    request_deserializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.AddImpressionsRequest.FromString,
+                    response_serializer=rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.AddImpressionsResponse.SerializeToString,
             ),
             'ListRecentTweets': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRecentTweets,
@@ -160,6 +180,33 @@ class TweetMeshService:
             '/rookery.tweet.v1.TweetMeshService/BatchGetPolls',
             rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetPollsRequest.SerializeToString,
             rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.BatchGetPollsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddImpressions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.tweet.v1.TweetMeshService/AddImpressions',
+            rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.AddImpressionsRequest.SerializeToString,
+            rookery_dot_tweet_dot_v1_dot_tweet__mesh__pb2.AddImpressionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,12 @@ class TweetMeshServiceStub:
     answers with tweets, on a miss of the read model. Access: one batch of
     rows; what is found is written to the read model.
     """
+    AddImpressions: _grpc.UnaryUnaryMultiCallable[_tweet_mesh_pb2.AddImpressionsRequest, _tweet_mesh_pb2.AddImpressionsResponse]
+    """AddImpressions adds to how often tweets were shown; about right is enough.
+    Callers: every service that answers with tweets, every few seconds.
+    Access: one transaction with a row a tweet, added up in batches. Errors:
+    INVALID_ARGUMENT unless there is a count for each id.
+    """
     ListRecentTweets: _grpc.UnaryUnaryMultiCallable[_tweet_mesh_pb2.ListRecentTweetsRequest, _tweet_mesh_pb2.ListRecentTweetsResponse]
     """ListRecentTweets merges the newest tweets of many authors. Callers:
     `timeline` (rebuild, reads without the cache, below a trimmed list, list
@@ -67,6 +73,12 @@ class TweetMeshServiceAsyncStub(TweetMeshServiceStub):
     """BatchGetPolls reads polls for hydration. Callers: every service that
     answers with tweets, on a miss of the read model. Access: one batch of
     rows; what is found is written to the read model.
+    """
+    AddImpressions: _aio.UnaryUnaryMultiCallable[_tweet_mesh_pb2.AddImpressionsRequest, _tweet_mesh_pb2.AddImpressionsResponse]  # type: ignore[assignment]
+    """AddImpressions adds to how often tweets were shown; about right is enough.
+    Callers: every service that answers with tweets, every few seconds.
+    Access: one transaction with a row a tweet, added up in batches. Errors:
+    INVALID_ARGUMENT unless there is a count for each id.
     """
     ListRecentTweets: _aio.UnaryUnaryMultiCallable[_tweet_mesh_pb2.ListRecentTweetsRequest, _tweet_mesh_pb2.ListRecentTweetsResponse]  # type: ignore[assignment]
     """ListRecentTweets merges the newest tweets of many authors. Callers:
@@ -99,6 +111,18 @@ class TweetMeshServiceServicer(metaclass=_abc_1.ABCMeta):
         """BatchGetPolls reads polls for hydration. Callers: every service that
         answers with tweets, on a miss of the read model. Access: one batch of
         rows; what is found is written to the read model.
+        """
+
+    @_abc_1.abstractmethod
+    def AddImpressions(
+        self,
+        request: _tweet_mesh_pb2.AddImpressionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tweet_mesh_pb2.AddImpressionsResponse, _abc.Awaitable[_tweet_mesh_pb2.AddImpressionsResponse]]:
+        """AddImpressions adds to how often tweets were shown; about right is enough.
+        Callers: every service that answers with tweets, every few seconds.
+        Access: one transaction with a row a tweet, added up in batches. Errors:
+        INVALID_ARGUMENT unless there is a count for each id.
         """
 
     @_abc_1.abstractmethod
