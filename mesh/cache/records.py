@@ -11,6 +11,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+import redis.asyncio as redis
+
 from mesh.cache.store import CacheStore
 
 VERSION_BYTES = 8
@@ -19,6 +21,7 @@ TOMBSTONE = (2**53 - 1).to_bytes(VERSION_BYTES, "big")
 
 _TTL_S = 7 * 86_400
 _TOMBSTONE_TTL_S = 86_400  # a loader lives for seconds; a day leaves no doubt
+_BURIED_TTL_S = 30  # twice as long as any call, and so any loader, lives; the key has its id no longer than that
 _BATCH = 500
 
 # KEYS: records; ARGV: one (ttl, record) pair for each. Only what is newer is written.
@@ -68,3 +71,19 @@ class Records:
                 keys.append(self.key(record_id))
                 args += (ttl, record)
             await self._store.run(lambda client, keys=keys, args=args: self._put(keys, args, client))  # type: ignore[misc]
+
+    async def bury(self, ids: Sequence[int]) -> None:
+        """Puts tombstones in place of records, of which nothing is to be left, the key neither: for half a minute.
+
+        It ends before other tombstones do, so the database must have forgotten them too. Raises CacheGone.
+        """
+        for start in range(0, len(ids), _BATCH):
+            some = ids[start : start + _BATCH]
+
+            async def trip(client: redis.Redis, some: Sequence[int] = some) -> None:
+                async with client.pipeline(transaction=False) as pipe:
+                    for record_id in some:
+                        pipe.set(self.key(record_id), TOMBSTONE, ex=_BURIED_TTL_S)
+                    await pipe.execute()
+
+            await self._store.run(trip)

@@ -73,14 +73,19 @@ class GuardedSets:
             args += (len(members), *members)
         return bool(await self._store.run(lambda client: self._fill(keys, args, client)))
 
-    async def drop(self, owners: Iterable[int]) -> None:
-        """Call after the commit of a change. Raises CacheGone."""
+    async def drop(self, owners: Iterable[int], *, generation_ttl_s: int = _GENERATION_TTL_S) -> None:
+        """Call after the commit of a change. Raises CacheGone.
+
+        Args:
+            owners: whose sets.
+            generation_ttl_s: how long the generation stays; longer than any loader takes.
+        """
 
         async def trip(client: redis.Redis) -> None:
             async with client.pipeline(transaction=False) as pipe:
                 for owner in owners:
                     generation = self._generation(owner)
-                    pipe.set(generation, secrets.token_bytes(8), ex=_GENERATION_TTL_S)
+                    pipe.set(generation, secrets.token_bytes(8), ex=generation_ttl_s)
                     pipe.delete(*(self.key(name, owner) for name in self._names))
                 await pipe.execute()
 

@@ -295,6 +295,8 @@ class _SqliteThread:
             enable_wal(self._raw, self._busy_ms / 1000)
             # In WAL mode only FULL has a commit on disk when it returns (https://sqlite.org/pragma.html).
             self._raw.execute("PRAGMA synchronous = FULL")
+            # What is deleted is overwritten, not only unlinked: a page that is free holds nobody's words.
+            self._raw.execute("PRAGMA secure_delete = ON")
         else:
             self._raw.execute("PRAGMA query_only = ON")
         self._raw.execute("PRAGMA foreign_keys = ON")

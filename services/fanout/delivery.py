@@ -100,6 +100,11 @@ class Delivery:
     async def _write(lists: NewestLists, owners: Sequence[int], member: bytes, remove: bool) -> None:
         await (lists.remove if remove else lists.add)(owners, member)
 
+    async def forget(self, user_id: int) -> None:
+        """Drops the lists of somebody who was erased."""
+        await self._home.drop(user_id)
+        await self._authors.drop(user_id)
+
     async def relate(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Makes (follower, followee) pairs' lists agree with how the two stand now, whatever happened before.
 

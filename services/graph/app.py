@@ -21,6 +21,7 @@ from mesh.server import Service, rpcs
 from mesh.settings import Environment
 from services.graph.consumers import subscriptions
 from services.graph.domain import SETS, Line
+from services.graph.erasure import Erasure
 from services.graph.listings import Listings
 from services.graph.readmodel import ReadModel
 from services.graph.review import Review
@@ -51,6 +52,7 @@ from services.graph.rpc.settle_reach import SettleReach
 from services.graph.rpc.unfollow import Unfollow
 from services.graph.settings import GraphSettings
 from services.graph.settling import Settling
+from services.graph.store.erasure import SqlRemains
 from services.graph.store.sql import SqlGraphStore
 from services.graph.store.sql_lists import SqlListStore
 from views.pages import Pages
@@ -84,7 +86,7 @@ async def build(env: Environment) -> Service:
     lists = SqlListStore(db, outbox)
     listings = Listings(lists, views, cursors)
     settling = Settling(lists)
-    consumers = subscriptions(bus, readmodel)
+    consumers = subscriptions(bus, readmodel, Erasure(store, lists, SqlRemains(db), readmodel))
     public = rpcs(
         graph_service_pb2.DESCRIPTOR.services_by_name["GraphService"],
         {
@@ -141,7 +143,7 @@ async def build(env: Environment) -> Service:
     )
     archive = rpcs(
         graph_archive_mesh_pb2.DESCRIPTOR.services_by_name["GraphArchiveMeshService"],
-        {"ReadArchive": ReadArchive(store)},
+        {"ReadArchive": ReadArchive(store, lists)},
         priority=Priority.BACKGROUND,
     )
     return Service(

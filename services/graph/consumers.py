@@ -1,4 +1,5 @@
-"""What `graph` does about events: it drops the read models of changes whose process died before it could."""
+"""What `graph` does about events: it drops the read models of changes whose process died before it could, and forgets
+those who were erased."""
 
 from __future__ import annotations
 
@@ -13,13 +14,15 @@ from rookery.events.v1.graph_events_pb2 import (
     UserUnfollowed,
     UserUnmuted,
 )
+from rookery.events.v1.user_events_pb2 import UserErased
 
 from mesh.bus.base import Bus, Subscription
-from mesh.bus.dispatch import dispatch_batch
+from mesh.bus.dispatch import On, dispatch, dispatch_batch
+from services.graph.erasure import Erasure
 from services.graph.readmodel import ReadModel
 
 
-def subscriptions(bus: Bus, readmodel: ReadModel) -> list[Subscription]:
+def subscriptions(bus: Bus, readmodel: ReadModel, erasure: Erasure) -> list[Subscription]:
     """Everything that `graph` reads from the bus."""
 
     async def drop(events: Sequence[Message]) -> None:
@@ -34,4 +37,11 @@ def subscriptions(bus: Bus, readmodel: ReadModel) -> list[Subscription]:
         await readmodel.drop(sorted(people))
 
     changes = [UserFollowed, UserUnfollowed, UserBlocked, UserUnblocked, UserMuted, UserUnmuted]
-    return [bus.subscribe_batch("graph-sets", ["social"], dispatch_batch(changes, drop))]
+
+    async def erase(event: UserErased) -> None:
+        await erasure.erase(event.user_id)
+
+    return [
+        bus.subscribe_batch("graph-sets", ["social"], dispatch_batch(changes, drop)),
+        bus.subscribe("graph-erasure", ["users"], dispatch(On(UserErased, erase))),
+    ]

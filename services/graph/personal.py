@@ -30,6 +30,23 @@ TABLES: Mapping[str, Table] = {
         left_out="that somebody mutes them is that one's",
         erased=_BOTH_WAYS,
     ),
+    "lists": Table(
+        ("owner_id",),
+        ("list_id", "request_id"),
+        ("lists",),
+        left_out="deleted lists, which have no content",
+        erased="deleted as by their owner, then the rows",
+    ),
+    "list_members": Table(
+        ("user_id",),
+        ("list_id", "member_id"),
+        ("lists", "list_memberships"),
+        left_out="that they are on others' private lists is the owners'",
+        erased="as if taken off by the owner",
+    ),
+    "list_follows": Table(("user_id",), ("list_id", "follow_id"), ("followed_lists",), erased="as if taken back"),
+    "list_pins": Table(("user_id",), ("list_id", "pin_id"), ("pinned_lists",), erased="as if taken back"),
+    "lists_unsettled": Table(others=("list_id",), erased="work that is done within seconds"),
     "people": Table(
         ("user_id",), left_out="counts that the profile has, and a mark for fan-out", erased="the row, last of all"
     ),

@@ -11,6 +11,7 @@ from mesh.cache.store import CacheGone
 from services.graph.domain import blocked_set
 from services.graph.store.base import GraphStore, Relations
 
+_GONE_TTL_S = 30  # twice as long as any call, and so any loader, lives
 _log = structlog.get_logger(__name__)
 
 
@@ -43,6 +44,10 @@ class ReadModel:
     async def drop(self, user_ids: Iterable[int]) -> None:
         """Drops people's sets. Raises CacheGone."""
         await self._sets.drop(user_ids)
+
+    async def forget(self, user_id: int) -> None:
+        """Drops the sets of somebody who is gone; soon no key has their id. Raises CacheGone."""
+        await self._sets.drop([user_id], generation_ttl_s=_GONE_TTL_S)
 
     async def changed(self, user_ids: Iterable[int]) -> None:
         """Drops people's sets after a change; when the cache is gone, the change's event does it later.

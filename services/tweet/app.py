@@ -22,6 +22,7 @@ from mesh.settings import Environment
 from services.tweet.consumers import subscriptions
 from services.tweet.counts import Counting
 from services.tweet.domain import Mark
+from services.tweet.erasure import Erasure
 from services.tweet.polls import Polls
 from services.tweet.reconciler import Reconciler
 from services.tweet.rpc.add_impressions import AddImpressions
@@ -50,6 +51,7 @@ from services.tweet.rpc.vote import Vote
 from services.tweet.settings import TweetSettings
 from services.tweet.sight import Sight
 from services.tweet.store.checks import SqlCountCheck
+from services.tweet.store.erasure import SqlRemains
 from services.tweet.store.sql import SqlTweetStore
 from services.tweet.tweets import Tweets
 from views.hydrate import Hydrator
@@ -91,7 +93,8 @@ async def build(env: Environment) -> Service:
     pages = Pages(views, Cursors(settings.cursor_key))
     likes = Marks(Mark.LIKE, store, ids, sight, pages)
     bookmarks = Marks(Mark.BOOKMARK, store, ids, sight, pages)
-    consumers = subscriptions(bus, store, tweets, polls)
+    remains = SqlRemains(db, outbox, store.counts)
+    consumers = subscriptions(bus, store, tweets, polls, Erasure(store, remains, tweets))
     public = rpcs(
         tweet_service_pb2.DESCRIPTOR.services_by_name["TweetService"],
         {
@@ -136,7 +139,7 @@ async def build(env: Environment) -> Service:
     )
     archive = rpcs(
         tweet_archive_mesh_pb2.DESCRIPTOR.services_by_name["TweetArchiveMeshService"],
-        {"ReadArchive": ReadArchive(store)},
+        {"ReadArchive": ReadArchive(store, store.polls, remains)},
         priority=Priority.BACKGROUND,
     )
     return Service(

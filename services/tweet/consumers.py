@@ -1,5 +1,5 @@
 """What `tweet` does about events: it writes records that a crash kept from being written, and deletes retweets with
-their originals.
+their originals, and forgets those who were erased.
 
 All handlers may see an event twice or late: records are versioned, and what is deleted stays deleted.
 """
@@ -9,20 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from google.protobuf.message import Message
-from rookery.events.v1.tweet_events_pb2 import PollVotesCounted, TweetCountsChanged, TweetCreated, TweetDeleted
+from rookery.events.v1.tweet_events_pb2 import (
+    PollVotesCounted,
+    TweetCountsChanged,
+    TweetCreated,
+    TweetDeleted,
+    TweetRelinked,
+)
+from rookery.events.v1.user_events_pb2 import UserErased
 
 from mesh.bus.base import Bus, Subscription
 from mesh.bus.dispatch import On, dispatch, dispatch_batch
+from services.tweet.erasure import Erasure
 from services.tweet.polls import Polls
 from services.tweet.store.base import By, TweetStore
 from services.tweet.tweets import Tweets
 
 _PAGE = 100
-_CHANGES = (TweetCreated, TweetDeleted, TweetCountsChanged)
+_CHANGES = (TweetCreated, TweetDeleted, TweetCountsChanged, TweetRelinked)
 _RECORDS = (*_CHANGES, PollVotesCounted)
 
 
-def subscriptions(bus: Bus, store: TweetStore, tweets: Tweets, polls: Polls) -> list[Subscription]:
+def subscriptions(bus: Bus, store: TweetStore, tweets: Tweets, polls: Polls, erasure: Erasure) -> list[Subscription]:
     """Everything that `tweet` reads from the bus."""
 
     async def rewrite(events: Sequence[Message]) -> None:
@@ -40,7 +48,11 @@ def subscriptions(bus: Bus, store: TweetStore, tweets: Tweets, polls: Polls) -> 
         while await store.purge(event.tweet_id, _PAGE) == _PAGE:
             pass
 
+    async def erase(event: UserErased) -> None:
+        await erasure.erase(event.user_id)
+
     return [
         bus.subscribe_batch("tweet-records", ["tweets", "engagement"], dispatch_batch(_RECORDS, rewrite)),
         bus.subscribe("tweet-cascade", ["tweets"], dispatch(On(TweetDeleted, cascade))),
+        bus.subscribe("tweet-erasure", ["users"], dispatch(On(UserErased, erase))),
     ]

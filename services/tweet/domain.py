@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from rookery.api.v2.poll_pb2 import Poll, PollOption
@@ -17,6 +17,9 @@ from views.record import POLL, TWEET, poll_facts
 from views.text import problem_of
 
 _SOURCE = "Rookery"
+ERASED = -1
+"""Stands for somebody who was erased where a tweet says whom it answers. It is an answer still, for those who follow
+that person: nobody, but its author."""
 
 
 class ReplySettings(StrEnum):
@@ -70,7 +73,7 @@ class StoredTweet:
     in_reply_to_tweet_id: int = 0
     """What it answers; 0 for nothing."""
     in_reply_to_user_id: int = 0
-    """Whom it answers; 0 for nobody."""
+    """Whom it answers; 0 for nobody, ERASED for somebody who was erased."""
     quoted_id: int = 0
     """What it quotes; 0 for nothing."""
     retweeted_id: int = 0
@@ -181,6 +184,21 @@ def is_for(tweet: StoredTweet, excluded: Collection[int]) -> set[int]:
     return (mentioned_ids(tweet) | {tweet.in_reply_to_user_id}) - {0, tweet.author_id, *excluded}
 
 
+def relinked(tweet: StoredTweet, user_id: int) -> StoredTweet:
+    """The tweet as it is once a person whom it answers or mentions was erased. The text is its author's, and stays."""
+    answered = ERASED if tweet.in_reply_to_user_id == user_id else tweet.in_reply_to_user_id
+    return replace(unlinked(tweet, [user_id]), in_reply_to_user_id=answered)
+
+
+def unlinked(tweet: StoredTweet, user_ids: Collection[int]) -> StoredTweet:
+    """The tweet with mentions of these people that do not say who they are."""
+    entities = TweetEntities.FromString(tweet.entities)
+    for mention in entities.mentions:
+        if mention.id in user_ids:
+            mention.ClearField("id")
+    return replace(tweet, entities=entities.SerializeToString())
+
+
 def needs_following(root: StoredTweet, viewer_id: int) -> bool:
     """Whether the viewer may answer in the conversation that `root` began only if its author follows them.
 
@@ -233,7 +251,7 @@ def resource(tweet: StoredTweet) -> Tweet:
         author_id=tweet.author_id,
         created_at=rfc3339_of_id(tweet.id),
         conversation_id=tweet.conversation_id,
-        in_reply_to_user_id=tweet.in_reply_to_user_id or None,
+        in_reply_to_user_id=tweet.in_reply_to_user_id if tweet.in_reply_to_user_id > 0 else None,
         referenced_tweets=references,
         referenced_posts=references,
         lang=tweet.lang,

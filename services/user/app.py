@@ -10,7 +10,7 @@ from rookery.graph.v1.graph_archive_mesh_pb2_grpc import GraphArchiveMeshService
 from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
 from rookery.tweet.v1.tweet_archive_mesh_pb2_grpc import TweetArchiveMeshServiceStub
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
-from rookery.user.v1 import export_service_pb2, user_mesh_pb2, user_service_pb2
+from rookery.user.v1 import erasure_service_pb2, export_service_pb2, user_mesh_pb2, user_service_pb2
 
 from mesh.bus.redis_streams import RedisStreamsBus
 from mesh.cache.loading import LoadingCache
@@ -28,12 +28,14 @@ from mesh.paging import Cursors
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
 from services.user.consumers import subscriptions
+from services.user.erasure import Eraser
 from services.user.exporter import Exporter, Sections
 from services.user.passwords import Passwords
 from services.user.people import People
 from services.user.rpc.batch_get_users import BatchGetUsers
 from services.user.rpc.change_password import ChangePassword
 from services.user.rpc.deactivate import Deactivate
+from services.user.rpc.erase_me import EraseMe
 from services.user.rpc.exports import CreateExport, GetExport, GetExportArchive, ListExports
 from services.user.rpc.get_jwks import GetJwks
 from services.user.rpc.get_users import (
@@ -103,6 +105,7 @@ async def build(env: Environment) -> Service:
     objects = Objects.open(settings.objects_url)
     export_store = SqlExportStore(db, outbox)
     exporter = Exporter(export_store, objects, Sections(graph_archive, tweet_archive).readers)
+    eraser = Eraser(store, export_store, objects, people, token_ms=settings.access_token_seconds * 1000, now_ms=_now_ms)
     consumers = subscriptions(bus, store, people)
 
     async def housekeeping() -> None:
@@ -150,6 +153,11 @@ async def build(env: Environment) -> Service:
         },
         priority=Priority.CRITICAL,
     )
+    erasure = rpcs(
+        erasure_service_pb2.DESCRIPTOR.services_by_name["ErasureService"],
+        {"EraseMe": EraseMe(store, passwords, eraser)},
+        priority=Priority.CRITICAL,
+    )
     exports = rpcs(
         export_service_pb2.DESCRIPTOR.services_by_name["ExportService"],
         {
@@ -161,8 +169,13 @@ async def build(env: Environment) -> Service:
     )
     return Service(
         name="user",
-        rpcs=[*auth, *public, *exports, *mesh],
-        background={"ids": ids.renew_forever, "housekeeping": housekeeping, "exports": exporter.run},
+        rpcs=[*auth, *public, *exports, *erasure, *mesh],
+        background={
+            "ids": ids.renew_forever,
+            "housekeeping": housekeeping,
+            "exports": exporter.run,
+            "erasures": eraser.run,
+        },
         start=[tokens.load, outbox.start, *(consumer.start for consumer in consumers)],
         stop=[
             *(consumer.stop for consumer in consumers),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from google.protobuf.message import Message
 from rookery.events.v1.graph_events_pb2 import ListedCountChanged, UserFollowed, UserUnfollowed
 from rookery.events.v1.tweet_events_pb2 import AuthorCountsMended, TweetCreated, TweetDeleted, TweetLiked, TweetUnliked
-from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered, UserStateChanged
+from rookery.events.v1.user_events_pb2 import UserErased, UserProfileChanged, UserRegistered, UserStateChanged
 
 from mesh.bus.base import Bus, Subscription
 from mesh.bus.dispatch import dispatch_batch
@@ -69,8 +69,11 @@ def subscriptions(bus: Bus, store: UserStore, people: People) -> list[Subscripti
         await people.publish(await store.unpin([(event.author_id, event.tweet_id) for event in deleted]))
 
     async def rewrite(events: Sequence[Message]) -> None:
-        ids = {event.user_id for event in events if isinstance(event, _CHANGED)}
+        erased = {event.user_id for event in events if isinstance(event, UserErased)}
+        ids = {event.user_id for event in events if isinstance(event, _CHANGED)} - erased
         await people.load(sorted(ids))
+        for user_id in erased:
+            await people.bury(user_id)
 
     return [
         bus.subscribe_batch(
@@ -79,5 +82,5 @@ def subscriptions(bus: Bus, store: UserStore, people: People) -> list[Subscripti
             dispatch_batch(_COUNTED, count),
         ),
         bus.subscribe_batch("user-pins", ["tweets"], dispatch_batch([TweetDeleted], unpin)),
-        bus.subscribe_batch("user-records", ["users"], dispatch_batch(_CHANGED, rewrite)),
+        bus.subscribe_batch("user-records", ["users"], dispatch_batch([*_CHANGED, UserErased], rewrite)),
     ]

@@ -54,12 +54,17 @@ GRAPH_SECTIONS: Mapping[str, graph_archive.ArchiveSection.ValueType] = {
     "mutes": graph_archive.ARCHIVE_SECTION_MUTES,
     "follow_requests_sent": graph_archive.ARCHIVE_SECTION_FOLLOW_REQUESTS_SENT,
     "follow_requests_received": graph_archive.ARCHIVE_SECTION_FOLLOW_REQUESTS_RECEIVED,
+    "lists": graph_archive.ARCHIVE_SECTION_LISTS,
+    "list_memberships": graph_archive.ARCHIVE_SECTION_LIST_MEMBERSHIPS,
+    "followed_lists": graph_archive.ARCHIVE_SECTION_FOLLOWED_LISTS,
+    "pinned_lists": graph_archive.ARCHIVE_SECTION_PINNED_LISTS,
 }
 """Files of the archive that `graph` fills."""
 TWEET_SECTIONS: Mapping[str, tweet_archive.ArchiveSection.ValueType] = {
     "tweets": tweet_archive.ARCHIVE_SECTION_TWEETS,
     "likes": tweet_archive.ARCHIVE_SECTION_LIKES,
     "bookmarks": tweet_archive.ARCHIVE_SECTION_BOOKMARKS,
+    "poll_votes": tweet_archive.ARCHIVE_SECTION_POLL_VOTES,
 }
 """Files of the archive that `tweet` fills."""
 

@@ -40,6 +40,15 @@ class People:
         except CacheGone:
             _log.debug("read model not written", people=len(records))
 
+    async def forget(self, user_id: int, username_key: str) -> None:
+        """Takes somebody who was erased out of the read model. Raises CacheGone."""
+        await self.bury(user_id)
+        await self._names.drop(username_key)
+
+    async def bury(self, user_id: int) -> None:
+        """Makes sure that no record of somebody who was erased is left. Raises CacheGone."""
+        await self._records.bury([user_id])
+
     async def id_of(self, username: str) -> int:
         """The id behind a name; 0 for nobody. Names never move to another id, so an answer stays true; whether the
         account is still there, its record tells.

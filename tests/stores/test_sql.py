@@ -418,3 +418,24 @@ def test_a_script_without_a_last_semicolon_is_refused() -> None:
     with pytest.raises(MigrationError, match="semicolon"):
         split_sqlite("SELECT 1; SELECT 2")
     assert split_sqlite("SELECT ';'; SELECT 2; -- end") == ["SELECT ';';", "SELECT 2;"]
+
+
+async def test_what_is_deleted_is_overwritten_in_the_file(tmp_path: Path) -> None:
+    """Once the database was closed, and with it its write-ahead log."""
+    path = tmp_path / "secure.db"
+    secret = "a sentence that nobody is to read again"
+    db = await Database.open(f"sqlite+aiosqlite:///{path}")
+    await db.write(lambda tx: tx.execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, body TEXT)"))
+
+    async def fill(tx: Tx) -> None:
+        for n in range(200):
+            await tx.execute("INSERT INTO notes (id, body) VALUES (:n, :body)", {"n": n, "body": f"{n} {secret}" * 9})
+
+    await db.write(fill)
+    await db.close()
+    assert secret.encode() in path.read_bytes()
+    db = await Database.open(f"sqlite+aiosqlite:///{path}")
+    await db.write(lambda tx: tx.execute("DELETE FROM notes WHERE id > 3"))
+    await db.write(lambda tx: tx.execute("UPDATE notes SET body = ''"))
+    await db.close()
+    assert secret.encode() not in path.read_bytes()

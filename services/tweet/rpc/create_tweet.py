@@ -25,6 +25,7 @@ from services.tweet.domain import (
     needs_following,
     not_visible,
     poll_of,
+    unlinked,
 )
 from services.tweet.sight import Sight
 from services.tweet.store.base import TweetStore
@@ -86,7 +87,10 @@ class CreateTweet:
                 asked = request.poll
                 poll = poll_of(await self._ids.next(), draft.id, asked.options, asked.duration_minutes)
                 draft = replace(draft, poll_id=poll.id)
-            mentioned = is_for(draft, request.reply.exclude_reply_user_ids)
+            excluded = request.reply.exclude_reply_user_ids
+            if excluded:
+                draft = unlinked(draft, excluded)  # an erasure finds who is linked by the rows of `mentions`
+            mentioned = is_for(draft, excluded)
             tweet = await self._store.create(draft, request.request_id, mentioned, poll)
             await self._tweets.publish([tweet])
         current().response_metadata.append(("x-http-status", "201"))
@@ -106,9 +110,10 @@ class CreateTweet:
             parent = await self._sight.find(draft.author_id, answered)
             if parent is None:
                 raise not_visible("reply to")
-            [root] = await self._store.by_ids([parent.conversation_id])
-            if needs_following(root, draft.author_id) and not await self._follows(root.author_id, draft.author_id):
-                raise may_not_reply()
+            # Whoever began the conversation and was erased limits nobody any more.
+            for root in await self._store.by_ids([parent.conversation_id]):
+                if needs_following(root, draft.author_id) and not await self._follows(root.author_id, draft.author_id):
+                    raise may_not_reply()
             draft = replace(
                 draft,
                 conversation_id=parent.conversation_id,

@@ -122,7 +122,7 @@ class SqlTweetStore:
             if poll is not None:
                 await add_poll(tx, poll)
             # A retweet repeats the text: made after its original went, it would outlive the deletion of the others.
-            if tweet.retweeted_id and await self._is_deleted(tx, tweet.retweeted_id):
+            if tweet.retweeted_id and await self._is_deleted(tx, tweet.retweeted_id) is not False:
                 raise NotFound(f"Could not find tweet with tweet_id: [{tweet.retweeted_id}].")
             [stored] = (await tx.execute(BY_IDS, {"ids": [tweet.id]})).all()
             return tweet_of(stored)
@@ -168,17 +168,18 @@ class SqlTweetStore:
         """See TweetStore."""
 
         async def unit(tx: Tx) -> StoredTweet | None:
-            row = (
-                await tx.execute(
-                    "UPDATE tweets SET deleted = TRUE, text = '', entities = NULL, version = version + 1"
-                    f" WHERE id = :id AND author_id = :author_id AND NOT deleted RETURNING {COLUMNS}",
-                    {"id": tweet_id, "author_id": author_id},
-                )
-            ).first()
-            if row is None:
-                row = (await tx.execute(f"SELECT {COLUMNS} FROM tweets WHERE id = :id", {"id": tweet_id})).first()
+            row = (await tx.execute(BY_IDS, {"ids": [tweet_id]})).first()
+            if row is None or row.deleted or row.author_id != author_id:
                 return None if row is None else tweet_of(row)
             tweet = tweet_of(row)
+            # Nor may what stays point at others: when they are erased, only tweets that are there are looked through.
+            left = (
+                await tx.execute(
+                    "UPDATE tweets SET deleted = TRUE, text = '', entities = NULL, in_reply_to_user_id = 0,"
+                    f" retweeted_author_id = 0, version = version + 1 WHERE id = :id RETURNING {COLUMNS}",
+                    {"id": tweet_id},
+                )
+            ).one()
             event = TweetDeleted(
                 tweet_id=tweet_id,
                 author_id=author_id,
@@ -191,7 +192,7 @@ class SqlTweetStore:
             event.author_tweet_count, event.author_version = await self._count_author(tx, author_id, "tweet", -1)
             await self._publish(tx, TWEETS_TOPIC, author_id, event)
             await self._count_references(tx, tweet, -1)
-            return tweet
+            return tweet_of(left)
 
         return await self._db.write(unit)
 

@@ -112,10 +112,6 @@ class ExportStore(Protocol):
         """What this store has of a person; None when they are gone."""
         ...
 
-    async def password_hash(self, user_id: int) -> str | None:
-        """A person's."""
-        ...
-
     async def erase(self, user_id: int, event: Message, *, until_ms: int) -> Erased | None:
         """Deletes a person and all that this store has of them but a note that they go, which ends then.
 
@@ -295,15 +291,6 @@ class SqlExportStore:
                 {"id": user_id},
             )
             return OwnData(row._asdict(), [(one.created_ms, one.expires_ms) for one in sessions.all()])
-
-        return await self._db.read(unit)
-
-    async def password_hash(self, user_id: int) -> str | None:
-        """See ExportStore."""
-
-        async def unit(tx: Tx) -> str | None:
-            found: str | None = await tx.scalar("SELECT password_hash FROM users WHERE id = :id", {"id": user_id})
-            return found
 
         return await self._db.read(unit)
 

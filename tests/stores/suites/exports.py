@@ -81,7 +81,6 @@ class ExportStoreSuite(ABC):
             assert await stores.exports.begin(10, ADA, finished_after_ms=0) is None
             assert await stores.exports.by_id(10) is None
             assert await stores.exports.own_data(ADA) is None
-            assert await stores.exports.password_hash(ADA) is None
 
     async def test_one_is_claimed_by_one_until_the_claim_ends(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as stores:

@@ -343,10 +343,17 @@ class TweetStoreSuite(ABC):
         found = await tweets.page(By.AUTHOR, EVE, before=0, after=12, ascending=False, limit=9)
         assert found == [retweet.entry] == [Entry(14, EVE, 0, 10)]
 
+    async def test_what_is_not_there_any_more_cannot_be_repeated(self, tweets: TweetStore) -> None:
+        """Its row may have gone between a look at it and the retweet, when its author was erased."""
+        with pytest.raises(NotFound):
+            await tweets.create(tweet_of(20, BOB, retweeted_id=10), "")
+        assert await tweets.by_ids([20]) == []
+
     async def test_kinds_may_be_left_out_before_the_page_is_cut(self, tweets: TweetStore) -> None:
         for tweet_id in range(10, 22, 3):
             await tweets.create(tweet_of(tweet_id), "")
             await tweets.create(tweet_of(tweet_id + 1, in_reply_to_tweet_id=5), "")
+            await tweets.create(tweet_of(tweet_id + 100, BOB), "")
             await tweets.create(tweet_of(tweet_id + 2, retweeted_id=tweet_id + 100), "")
 
         async def page(*exclude: str) -> list[int]:

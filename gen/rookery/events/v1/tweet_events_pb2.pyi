@@ -335,3 +335,39 @@ class PollVotesCounted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PollVotesCounted: _TypeAlias = PollVotesCounted  # noqa: Y015
+
+@_typing.final
+class TweetRelinked(_message.Message):
+    """TweetRelinked: somebody whom a tweet answers or mentions was erased, and the
+    tweet does not say any more who that was. Topic `tweets`, key author_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TWEET_ID_FIELD_NUMBER: _builtins.int
+    AUTHOR_ID_FIELD_NUMBER: _builtins.int
+    OLD_IN_REPLY_TO_USER_ID_FIELD_NUMBER: _builtins.int
+    IN_REPLY_TO_USER_ID_FIELD_NUMBER: _builtins.int
+    tweet_id: _builtins.int
+    """The tweet."""
+    author_id: _builtins.int
+    """Who wrote it."""
+    old_in_reply_to_user_id: _builtins.int
+    """Whom it answered by its entry in lists; 0 for nobody."""
+    in_reply_to_user_id: _builtins.int
+    """Whom it answers now: -1 for somebody who was erased; 0 for nobody."""
+    def __init__(
+        self,
+        *,
+        tweet_id: _builtins.int = ...,
+        author_id: _builtins.int = ...,
+        old_in_reply_to_user_id: _builtins.int = ...,
+        in_reply_to_user_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "in_reply_to_user_id", b"in_reply_to_user_id", "old_in_reply_to_user_id", b"old_in_reply_to_user_id", "tweet_id", b"tweet_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TweetRelinked: _TypeAlias = TweetRelinked  # noqa: Y015

@@ -27,7 +27,7 @@ class ListDeadLettersRequest(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
-    """tweets, social or fanout."""
+    """tweets, social, users or fanout."""
     limit: _builtins.int
     """1 to 1,000; 100 when 0."""
     def __init__(
@@ -111,7 +111,7 @@ class ReplayDeadLettersRequest(_message.Message):
     TOPIC_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     topic: _builtins.str
-    """tweets, social or fanout."""
+    """tweets, social, users or fanout."""
     limit: _builtins.int
     """1 to 1,000; 100 when 0."""
     def __init__(

@@ -39,6 +39,14 @@ class _ArchiveSectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Archiv
     """Whom the person asks to be let follow."""
     ARCHIVE_SECTION_FOLLOW_REQUESTS_RECEIVED: _ArchiveSection.ValueType  # 6
     """Who asks to follow the person."""
+    ARCHIVE_SECTION_LISTS: _ArchiveSection.ValueType  # 7
+    """The person's lists, each with its members; 20 a page at most."""
+    ARCHIVE_SECTION_LIST_MEMBERSHIPS: _ArchiveSection.ValueType  # 8
+    """Others' public lists that the person is on."""
+    ARCHIVE_SECTION_FOLLOWED_LISTS: _ArchiveSection.ValueType  # 9
+    """Lists that the person follows."""
+    ARCHIVE_SECTION_PINNED_LISTS: _ArchiveSection.ValueType  # 10
+    """Lists that the person has pinned."""
 
 class ArchiveSection(_ArchiveSection, metaclass=_ArchiveSectionEnumTypeWrapper):
     """ArchiveSection is one file of the archive."""
@@ -57,6 +65,14 @@ ARCHIVE_SECTION_FOLLOW_REQUESTS_SENT: ArchiveSection.ValueType  # 5
 """Whom the person asks to be let follow."""
 ARCHIVE_SECTION_FOLLOW_REQUESTS_RECEIVED: ArchiveSection.ValueType  # 6
 """Who asks to follow the person."""
+ARCHIVE_SECTION_LISTS: ArchiveSection.ValueType  # 7
+"""The person's lists, each with its members; 20 a page at most."""
+ARCHIVE_SECTION_LIST_MEMBERSHIPS: ArchiveSection.ValueType  # 8
+"""Others' public lists that the person is on."""
+ARCHIVE_SECTION_FOLLOWED_LISTS: ArchiveSection.ValueType  # 9
+"""Lists that the person follows."""
+ARCHIVE_SECTION_PINNED_LISTS: ArchiveSection.ValueType  # 10
+"""Lists that the person has pinned."""
 Global___ArchiveSection: _TypeAlias = ArchiveSection  # noqa: Y015
 
 @_typing.final

@@ -28,11 +28,13 @@ class _ArchiveSectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Archiv
     ARCHIVE_SECTION_UNSPECIFIED: _ArchiveSection.ValueType  # 0
     """Not said."""
     ARCHIVE_SECTION_TWEETS: _ArchiveSection.ValueType  # 1
-    """The person's tweets, replies, quotes and retweets too."""
+    """The person's tweets, with their polls; replies, quotes and retweets too."""
     ARCHIVE_SECTION_LIKES: _ArchiveSection.ValueType  # 2
     """What the person likes."""
     ARCHIVE_SECTION_BOOKMARKS: _ArchiveSection.ValueType  # 3
     """What the person keeps."""
+    ARCHIVE_SECTION_POLL_VOTES: _ArchiveSection.ValueType  # 4
+    """What the person voted for in polls."""
 
 class ArchiveSection(_ArchiveSection, metaclass=_ArchiveSectionEnumTypeWrapper):
     """ArchiveSection is one file of the archive."""
@@ -40,11 +42,13 @@ class ArchiveSection(_ArchiveSection, metaclass=_ArchiveSectionEnumTypeWrapper):
 ARCHIVE_SECTION_UNSPECIFIED: ArchiveSection.ValueType  # 0
 """Not said."""
 ARCHIVE_SECTION_TWEETS: ArchiveSection.ValueType  # 1
-"""The person's tweets, replies, quotes and retweets too."""
+"""The person's tweets, with their polls; replies, quotes and retweets too."""
 ARCHIVE_SECTION_LIKES: ArchiveSection.ValueType  # 2
 """What the person likes."""
 ARCHIVE_SECTION_BOOKMARKS: ArchiveSection.ValueType  # 3
 """What the person keeps."""
+ARCHIVE_SECTION_POLL_VOTES: ArchiveSection.ValueType  # 4
+"""What the person voted for in polls."""
 Global___ArchiveSection: _TypeAlias = ArchiveSection  # noqa: Y015
 
 @_typing.final
