@@ -26,9 +26,11 @@ class Settling:
         """Works for ever. Raises Unavailable when the store does; whoever runs it starts it again."""
         while True:
             self._woken.clear()
-            more = True
-            while more:  # a transaction each: others' writes come in between
-                more = await self._store.settle(SETTLED_AT_ONCE)
+            # A transaction each, so that others' writes come in between; a page of each list in turn, so that whoever
+            # switches a large list over and over keeps no other waiting.
+            turn = await self._store.settle(SETTLED_AT_ONCE)
+            while turn:
+                turn = await self._store.settle(SETTLED_AT_ONCE, turn)
             try:
                 async with asyncio.timeout(_SWEEP_S):
                     await self._woken.wait()

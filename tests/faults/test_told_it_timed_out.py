@@ -249,7 +249,7 @@ CASES = [
         ListStore,
         call("settle", 10),
         [CREATE_LIST, ADD_MEMBER, FOLLOW_LIST, PIN, call("delete", 300, 1)],
-        answer=lambda a: a is False,
+        answer=lambda a: a == 0,
     ),
     Case(
         TweetStore,

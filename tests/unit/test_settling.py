@@ -21,14 +21,14 @@ class Work:
         self.left = 0
         self.idle = asyncio.Event()
 
-    async def settle(self, limit: int) -> bool:
+    async def settle(self, limit: int, after: int = 0) -> int:
         """See ListStore."""
         assert limit > 0
         if not self.left:
             self.idle.set()
-            return False
+            return 0
         self.left -= 1
-        return True
+        return after + 1
 
 
 async def _run(work: Work, during: Callable[[Settling], None]) -> None:

@@ -110,9 +110,13 @@ class ListStore(Protocol):
         """Removes a pin; False when there was none."""
         ...
 
-    async def settle(self, limit: int) -> bool:
-        """Settles up to `limit` rows of one list that was deleted or switched; False when no list is left to settle.
+    async def settle(self, limit: int, after: int = 0) -> int:
+        """Settles up to `limit` rows of one list that was deleted or switched; gives its id, 0 when none is left.
 
         Rows of a deleted list go; memberships of a switched one are counted, or no longer.
+
+        Args:
+            limit: rows at most.
+            after: the list that had its turn last; the one with the next greater id is taken, or else the first.
         """
         ...

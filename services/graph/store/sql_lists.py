@@ -377,25 +377,26 @@ class SqlListStore:
 
         return await self._db.write(unit)
 
-    async def settle(self, limit: int) -> bool:
+    async def settle(self, limit: int, after: int = 0) -> int:
         """See ListStore."""
+        query = (
+            "SELECT l.list_id, l.gone, l.private FROM lists_unsettled u JOIN lists l ON l.list_id = u.list_id"
+            " WHERE u.list_id > :after ORDER BY u.list_id LIMIT 1"
+        )
 
-        async def unit(tx: Tx) -> bool:
-            row = (
-                await tx.execute(
-                    "SELECT l.list_id, l.gone, l.private FROM lists_unsettled u JOIN lists l ON l.list_id = u.list_id"
-                    " ORDER BY u.list_id LIMIT 1"
-                )
-            ).first()
+        async def unit(tx: Tx) -> int:
+            row = (await tx.execute(query, {"after": after})).first()
+            if row is None and after:
+                row = (await tx.execute(query, {"after": 0})).first()
             if row is None:
-                return False
+                return 0
             if row.gone:
                 done = await self._take_away(tx, row.list_id, limit)
             else:
                 done = await self._recount(tx, row.list_id, not row.private, limit)
             if done < limit:
                 await tx.execute("DELETE FROM lists_unsettled WHERE list_id = :id", {"id": row.list_id})
-            return True
+            return int(row.list_id)
 
         return await self._db.write(unit)
 

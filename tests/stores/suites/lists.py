@@ -363,6 +363,20 @@ class ListStoreSuite(ABC):
         assert await self.listed(stores) == {1_000 + n: 0 for n in range(25)}
         assert await lists.list_followers(LIST.id, before=0, after=0, limit=100) == []
 
+    async def test_lists_are_settled_a_page_each_in_turn(self, stores: ListStores) -> None:
+        """So a large one that is switched over and over keeps no other waiting."""
+        lists = stores.lists
+        for list_id, members in ((100, 5), (200, 2), (300, 3)):
+            await lists.create(replace(LIST, id=list_id))
+            for n in range(members):
+                await lists.add_member(list_id, OWNER, 1_000 + n, list_id + n)
+            await lists.delete(list_id, OWNER)
+        turns, turn = [], await lists.settle(2)
+        while turn:
+            turns.append(turn)
+            turn = await lists.settle(2, turn)
+        assert turns == [100, 200, 300, 100, 200, 300, 100]
+
     async def test_whatever_happens_at_once_listed_counts_end_at_the_truth(self, stores: ListStores) -> None:
         """400 changes, eight at a time, while two settle: members come and go, lists are switched and deleted."""
         lists, dice, numbers = stores.lists, random.Random(11), itertools.count(1_000)
