@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
@@ -24,8 +25,21 @@ _PAGE = 100
 _PAUSE_S = 1.0  # between pages: a million tweets in three hours, for about a millisecond of reading a second
 
 
+_Page = Callable[[int, int], Awaitable[list[int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Something with counts."""
+
+    name: str
+    page: _Page
+    wrong: Callable[[Sequence[int]], Awaitable[list[Wrong]]]
+    mend: Callable[[int], Awaitable[list[Wrong]]]
+
+
 class Reconciler:
-    """Checks pages of tweets and of people: those that changed lately first, then all others by id, again and again.
+    """Checks pages of tweets, of polls and of people: those that changed lately first, then all by id, again and again.
 
     Args:
         store: compares and mends.
@@ -44,12 +58,15 @@ class Reconciler:
         pause_s: float = _PAUSE_S,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        self._store = store
         self._recent = recent
         self._pause_s = pause_s
         self._chance = chance
-        self._tweets_after: int | None = None
-        self._authors_after: int | None = None
+        self._kinds = (
+            _Kind("tweet", store.tweet_ids, store.wrong_tweets, store.mend_tweet),
+            _Kind("poll", store.poll_ids, store.wrong_polls, store.mend_poll),
+            _Kind("author", store.author_ids, store.wrong_authors, store.mend_author),
+        )
+        self._after: dict[str, int] = {}
         self._mended = Counter(
             "tweet_counts_mended", "Counts that were not those of their rows", ["count"], registry=registry
         )
@@ -65,40 +82,30 @@ class Reconciler:
 
     async def step(self) -> None:
         """One page of each kind. Raises Unavailable."""
-        await self._check_tweets(self._recent(_PAGE))
-        if self._tweets_after is None or self._authors_after is None:
-            self._tweets_after = await self._somewhere(self._store.tweet_ids)
-            self._authors_after = await self._somewhere(self._store.author_ids)
-        ids = await self._store.tweet_ids(self._tweets_after, _PAGE)
-        await self._check_tweets(ids)
-        self._tweets_after = ids[-1] if len(ids) == _PAGE else 0
-        ids = await self._store.author_ids(self._authors_after, _PAGE)
-        await self._check_authors(ids)
-        self._authors_after = ids[-1] if len(ids) == _PAGE else 0
+        await self._check(self._kinds[0], self._recent(_PAGE))
+        for kind in self._kinds:
+            if kind.name not in self._after:
+                self._after[kind.name] = await self._somewhere(kind.page)
+            ids = await kind.page(self._after[kind.name], _PAGE)
+            await self._check(kind, ids)
+            self._after[kind.name] = ids[-1] if len(ids) == _PAGE else 0
 
     async def sweep(self) -> None:
         """Everything once, without a pause. Raises Unavailable."""
-        after = 0
-        while ids := await self._store.tweet_ids(after, _PAGE):
-            await self._check_tweets(ids)
-            after = ids[-1]
-        after = 0
-        while ids := await self._store.author_ids(after, _PAGE):
-            await self._check_authors(ids)
-            after = ids[-1]
+        for kind in self._kinds:
+            after = 0
+            while ids := await kind.page(after, _PAGE):
+                await self._check(kind, ids)
+                after = ids[-1]
 
-    async def _somewhere(self, page: Callable[[int, int], Awaitable[list[int]]]) -> int:
+    async def _somewhere(self, page: _Page) -> int:
         """An id between the first one and those of this moment."""
         first = await page(0, 1)
         return int(first[0] + (id_of_ms(int(time.time() * 1000)) - first[0]) * self._chance()) if first else 0
 
-    async def _check_tweets(self, ids: Sequence[int]) -> None:
-        for tweet_id in dict.fromkeys(one.id for one in await self._store.wrong_tweets(ids)):
-            self._note("tweet", await self._store.mend_tweet(tweet_id))
-
-    async def _check_authors(self, ids: Sequence[int]) -> None:
-        for author_id in dict.fromkeys(one.id for one in await self._store.wrong_authors(ids)):
-            self._note("author", await self._store.mend_author(author_id))
+    async def _check(self, kind: _Kind, ids: Sequence[int]) -> None:
+        for one in dict.fromkeys(wrong.id for wrong in await kind.wrong(ids)):
+            self._note(kind.name, await kind.mend(one))
 
     def _note(self, kind: str, mended: Sequence[Wrong]) -> None:
         for one in mended:

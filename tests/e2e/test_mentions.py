@@ -90,6 +90,20 @@ async def test_what_a_protected_person_says_shows_to_followers_only(
     assert await hidden.pages(mentions(bob)) == sent[::-1], "one's own shows to oneself"
 
 
+async def test_who_is_blocked_or_muted_is_not_heard(edge: httpx.AsyncClient, alice: Account, bob: Account) -> None:
+    """A mute quiets one's own mentions, whoever looks at them for oneself; a block hides both ways."""
+    loud, enemy = await register(edge), await register(edge)
+    sent = [await one.tweet(f"hey @{bob.username}") for one in (alice, loud, enemy)]
+    for what, whom in (("muting", loud), ("blocking", enemy)):
+        answer = await bob.request("POST", f"/2/users/{bob.id}/{what}", json={"target_user_id": str(whom.id)})
+        assert answer.status_code == 200, answer.text
+    assert await bob.pages(mentions(bob), max_results=1) == sent[:1]
+    assert await alice.pages(mentions(bob)) == sent[::-1], "others see them as before"
+    assert (await enemy.get(mentions(bob)))["meta"] == {"result_count": 0}
+    assert (await bob.request("DELETE", f"/2/users/{bob.id}/muting/{loud.id}")).status_code == 200
+    assert await bob.pages(mentions(bob)) == sent[1::-1], "what a mute hid is back"
+
+
 @pytest.mark.parametrize(
     "query",
     ["max_results=0", "max_results=101", "since_id=-1", "start_time=today", "exclude=likes", "pagination_token=abc"],

@@ -334,6 +334,9 @@ CASES = [
     Case(CountCheck, call("tweet_ids", 0, 10)),
     Case(CountCheck, call("wrong_tweets", [100])),
     Case(CountCheck, call("mend_tweet", 100), answer=lambda wrong: wrong == []),
+    Case(CountCheck, call("poll_ids", 0, 10)),
+    Case(CountCheck, call("wrong_polls", [300])),
+    Case(CountCheck, call("mend_poll", 300), answer=lambda wrong: wrong == []),
     Case(CountCheck, call("author_ids", 0, 10)),
     Case(CountCheck, call("wrong_authors", [2])),
     Case(CountCheck, call("mend_author", 2), answer=lambda wrong: wrong == []),
@@ -381,6 +384,8 @@ async def opened(port: type, folder: Path) -> AsyncIterator[tuple[Any, Path]]:
             await tweets.create(TWEET, "request-1")
             await tweets.mark(Mark.LIKE, 2, 100, 200)
         if port is CountCheck:
+            await tweets.create(POLLED, "", (), POLL)
+            await database.write(lambda tx: tx.execute("UPDATE poll_options SET votes = 5"))
             await database.write(lambda tx: tx.execute("UPDATE tweets SET quote_count = 5"))
             await database.write(lambda tx: tx.execute("UPDATE authors SET like_count = 5"))
         yield adapters[port](), file

@@ -48,9 +48,9 @@ class Wrong:
     """A count that was not that of its rows."""
 
     id: int
-    """The tweet, or the author."""
+    """The tweet, the poll, or the author."""
     count: str
-    """Which: a column's name."""
+    """Which: a column's name; of a poll, `votes.1` and so on."""
     counted: int
     """What it said, with the changes that wait."""
     rows: int
@@ -185,6 +185,18 @@ class CountCheck(Protocol):
 
     async def mend_tweet(self, tweet_id: int) -> list[Wrong]:
         """Compares once more, and has what differs added up like any change; gives it."""
+        ...
+
+    async def poll_ids(self, after: int, limit: int) -> list[int]:
+        """Ids of polls, above `after`, ascending."""
+        ...
+
+    async def wrong_polls(self, ids: Sequence[int]) -> list[Wrong]:
+        """Counts of votes of these polls that differ, as `wrong_tweets`."""
+        ...
+
+    async def mend_poll(self, poll_id: int) -> list[Wrong]:
+        """As `mend_tweet`."""
         ...
 
     async def author_ids(self, after: int, limit: int) -> list[int]:

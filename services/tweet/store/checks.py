@@ -12,7 +12,7 @@ from mesh.db.sql import Database, Tx
 from mesh.outbox import Outbox
 from services.tweet.domain import Metric
 from services.tweet.store.base import Wrong
-from services.tweet.store.counts import SqlCounts
+from services.tweet.store.counts import SqlCounts, vote_metric
 from services.tweet.store.rows import TWEETS_TOPIC
 
 _READ_S = 10.0  # counting a million rows of one index takes some tens of milliseconds
@@ -28,6 +28,13 @@ _TWEETS = text(
     "SELECT id, "
     + ", ".join(f"{metric}, (SELECT COUNT(*) FROM {rows}) AS rows_of_{metric}" for metric, rows in _ROWS.items())
     + " FROM tweets AS t WHERE id IN :ids AND NOT deleted"
+).bindparams(bindparam("ids", expanding=True))
+# A deleted tweet's poll is not compared: its votes go page by page.
+_POLLS = text(
+    "SELECT o.poll_id, o.position, o.votes, COUNT(v.user_id) AS rows_of_votes FROM poll_options AS o"
+    " JOIN polls AS p ON p.id = o.poll_id JOIN tweets AS t ON t.id = p.tweet_id"
+    " LEFT JOIN poll_votes AS v ON v.poll_id = o.poll_id AND v.position = o.position"
+    " WHERE o.poll_id IN :ids AND NOT t.deleted GROUP BY o.poll_id, o.position, o.votes"
 ).bindparams(bindparam("ids", expanding=True))
 _WAITING = text(
     "SELECT target_id, metric, SUM(step) AS step FROM count_changes WHERE target_id IN :ids GROUP BY target_id, metric"
@@ -95,6 +102,47 @@ class SqlCountCheck:
             for row in (await tx.execute(_TWEETS, {"ids": list(ids)})).all()
             for metric in _ROWS
             if (wrong := _wrong(row, metric.value, steps.get((row.id, metric.value), 0))) is not None
+        ]
+
+    async def poll_ids(self, after: int, limit: int) -> list[int]:
+        """See CountCheck."""
+
+        async def unit(tx: Tx) -> list[int]:
+            rows = await tx.execute(
+                "SELECT id FROM polls WHERE id > :after ORDER BY id LIMIT :limit", {"after": after, "limit": limit}
+            )
+            return [row.id for row in rows.all()]
+
+        return await self._db.read(unit)
+
+    async def wrong_polls(self, ids: Sequence[int]) -> list[Wrong]:
+        """See CountCheck."""
+
+        async def unit(tx: Tx) -> list[Wrong]:
+            return await self._wrong_polls(tx, ids)
+
+        return await self._db.read(unit, deadline=_READ_S) if ids else []
+
+    async def mend_poll(self, poll_id: int) -> list[Wrong]:
+        """See CountCheck."""
+
+        async def unit(tx: Tx) -> list[Wrong]:
+            wrong = await self._wrong_polls(tx, [poll_id])
+            for one in wrong:
+                await self._counts.add(tx, poll_id, one.count, one.rows - one.counted)
+            return wrong
+
+        return await self._db.write(unit, deadline=_READ_S)
+
+    @staticmethod
+    async def _wrong_polls(tx: Tx, ids: Sequence[int]) -> list[Wrong]:
+        waiting = (await tx.execute(_WAITING, {"ids": list(ids)})).all()
+        steps = {(row.target_id, row.metric): int(row.step) for row in waiting}
+        return [
+            Wrong(row.poll_id, metric, counted, row.rows_of_votes)
+            for row in (await tx.execute(_POLLS, {"ids": list(ids)})).all()
+            if (counted := row.votes + steps.get((row.poll_id, metric := vote_metric(row.position)), 0))
+            != row.rows_of_votes
         ]
 
     async def author_ids(self, after: int, limit: int) -> list[int]:

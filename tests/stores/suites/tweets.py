@@ -785,6 +785,26 @@ class TweetStoreSuite(ABC):
         ]
         assert await stores.check.mend_author(ADA) == []
 
+    async def test_wrong_counts_of_votes_are_mended(self, stores: TweetStores) -> None:
+        poll = await self.polled(stores)
+        for person in range(50, 57):
+            await stores.polls.vote(poll.id, person, 1 + person % 2, 500)
+            if person == 52:
+                await self.add_up(stores)
+        assert await stores.check.poll_ids(0, 9) == [poll.id]
+        assert await stores.check.wrong_polls([poll.id]) == [], "votes that wait are counted in"
+        await stores.corrupt("UPDATE poll_options SET votes = 9 WHERE position <> 2")
+        found = await stores.check.wrong_polls([poll.id])
+        assert {(one.id, one.count, one.rows) for one in found} == {(poll.id, "votes.1", 4), (poll.id, "votes.3", 0)}
+        await reconciler(stores).sweep()
+        await reconciler(stores).sweep()
+        await self.add_up(stores)
+        [mended] = await stores.polls.by_ids([poll.id])
+        assert [one.votes for one in mended.choices] == [4, 3, 0]
+        await stores.tweets.delete(10, ADA)
+        await stores.corrupt("UPDATE poll_options SET votes = 9")
+        assert await stores.check.wrong_polls([poll.id]) == [], "it goes with its tweet"
+
     async def test_comparing_damages_nothing_while_writes_go_on(self, stores: TweetStores) -> None:
         """Two replicas compare, two add up, everybody writes: nothing is found wrong, or is in the end."""
         done = asyncio.Event()
