@@ -22,6 +22,7 @@ from cli.settle import settle
 from cli.state import running_state
 from cli.stores import open_stores, store_url
 from cli.supervisor import Mesh, running_mesh
+from mesh.db.sql import Tx
 from tests.called import watched
 from tests.e2e.harness import PASSWORD, Account, assert_problem, eventually, register
 from tests.e2e.test_exports import archive_of
@@ -320,6 +321,37 @@ async def test_whom_others_mention_is_said_no_more_and_the_name_is_free_again(qu
     assert other.id != zoe.id
     found = await eventually(lambda: by_name(bob, zoe.username))
     assert found == other.id
+
+
+async def test_who_stays_away_for_30_days_is_erased(quick: Mesh, people: httpx.AsyncClient) -> None:
+    ada, bob = await register(people), await register(people)
+    await did(ada, "POST", f"/2/users/{ada.id}/following", target_user_id=str(bob.id))
+    written = await ada.tweet("before I go")
+    for one in (ada, bob):
+        await did(one, "POST", "/v1/users/me/deactivate", password=PASSWORD)
+
+    async def long_ago(tx: Tx) -> None:
+        await tx.execute(
+            "UPDATE users SET deactivated_ms = deactivated_ms - 30 * 86400000 WHERE id = :id", {"id": ada.id}
+        )
+
+    async with open_stores(running_state(quick.data), {}) as stores:
+        await stores.users.write(long_ago)
+
+        async def gone() -> None:
+            for store, query in (
+                (stores.users, "SELECT count(*) FROM users WHERE id = :id"),
+                (stores.graph, "SELECT count(*) FROM follows WHERE follower_id = :id"),
+                (stores.tweets, "SELECT count(*) FROM tweets WHERE author_id = :id"),
+            ):
+                assert await store.read(lambda tx, query=query: tx.scalar(query, {"id": ada.id})) == 0
+
+        await eventually(gone, 30.0)
+    login = await people.post("/v1/auth/login", json={"username": ada.username, "password": PASSWORD})
+    assert_problem(login, 401)
+    bob = await again(bob)
+    assert "data" not in await bob.get(f"/2/tweets/{written}")
+    assert int((await bob.get("/2/users/me"))["data"]["id"]) == bob.id
 
 
 async def by_name(account: Account, username: str) -> int:

@@ -280,7 +280,7 @@ class SqlExportStore:
                 await tx.execute(
                     "SELECT id, username, email, name, description, location, url, language, country, protected,"
                     " verified, suspended, pinned_tweet_id, followers_count, following_count, tweet_count, like_count,"
-                    " deactivated_ms FROM users WHERE id = :id",
+                    " listed_count, deactivated_ms FROM users WHERE id = :id",
                     {"id": user_id},
                 )
             ).first()
