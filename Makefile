@@ -6,8 +6,10 @@ RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
 PORT ?= 8080
 DATA ?= .rookery
+ENGINES ?=
+NODES ?= 1
 
-.PHONY: help run test test-fast lint gen breaking lock clean
+.PHONY: help run test test-fast engines engines-down lint gen breaking lock clean
 
 help:  ## Says what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +19,12 @@ run: $(RUN)  ## Installs what is needed, starts the whole mesh and prints where 
 
 test: $(DEV)  ## Runs all tests on the embedded profile.
 	$(BIN)/python -m pytest -n $${TEST_WORKERS:-2} --dist loadfile
+
+engines: $(RUN)  ## Installs and starts real stores of the cluster profile (ENGINES="postgresql ..." for some, NODES=1).
+	$(BIN)/rookery engines up $(ENGINES) --nodes $(NODES)
+
+engines-down: $(RUN)  ## Stops them.
+	$(BIN)/rookery engines down $(ENGINES)
 
 lint: $(DEV)  ## Formats are checked, types too, and the contracts' style.
 	$(BIN)/ruff check .

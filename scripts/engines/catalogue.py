@@ -1,0 +1,11 @@
+"""The engines that there are, in the order in which they start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from scripts.engines.base import Engine
+from scripts.engines.postgresql import PostgreSQL
+
+ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in (PostgreSQL(),)}
+"""By name."""
