@@ -23,6 +23,7 @@ from services.tweet.consumers import subscriptions
 from services.tweet.counts import Counting
 from services.tweet.domain import Mark
 from services.tweet.erasure import Erasure
+from services.tweet.language import Languages
 from services.tweet.polls import Polls
 from services.tweet.reconciler import Reconciler
 from services.tweet.rpc.add_impressions import AddImpressions
@@ -90,6 +91,7 @@ async def build(env: Environment) -> Service:
     ids = LeasedIds(SqlLeases(db))
     counting = Counting(store.counts, tweets, polls)
     reconciler = Reconciler(SqlCountCheck(db, outbox, store.counts), counting.recent)
+    languages = Languages()
     pages = Pages(views, Cursors(settings.cursor_key))
     likes = Marks(Mark.LIKE, store, ids, sight, pages)
     bookmarks = Marks(Mark.BOOKMARK, store, ids, sight, pages)
@@ -98,7 +100,7 @@ async def build(env: Environment) -> Service:
     public = rpcs(
         tweet_service_pb2.DESCRIPTOR.services_by_name["TweetService"],
         {
-            "CreateTweet": CreateTweet(store, ids, tweets, sight, user, graph),
+            "CreateTweet": CreateTweet(store, ids, tweets, sight, languages, user, graph),
             "DeleteTweet": DeleteTweet(store, tweets, views),
             "GetTweet": GetTweet(views),
             "ListTweetsById": ListTweetsById(views),
@@ -150,6 +152,7 @@ async def build(env: Environment) -> Service:
             "counting": counting.run,
             "reconciler": reconciler.run,
             "impressions": impressions.run,
+            "languages": languages.run,
         },
         start=[outbox.start, *(consumer.start for consumer in consumers)],
         stop=[

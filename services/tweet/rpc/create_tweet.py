@@ -27,6 +27,7 @@ from services.tweet.domain import (
     poll_of,
     unlinked,
 )
+from services.tweet.language import Languages
 from services.tweet.sight import Sight
 from services.tweet.store.base import TweetStore
 from services.tweet.tweets import Tweets
@@ -50,6 +51,7 @@ class CreateTweet:
         ids: LeasedIds,
         tweets: Tweets,
         sight: Sight,
+        languages: Languages,
         user: Destination[UserMeshServiceAsyncStub],
         graph: Destination[GraphMeshServiceAsyncStub],
     ) -> None:
@@ -57,6 +59,7 @@ class CreateTweet:
         self._ids = ids
         self._tweets = tweets
         self._sight = sight
+        self._languages = languages
         self._user = user
         self._graph = graph
 
@@ -73,11 +76,13 @@ class CreateTweet:
             raise InvalidArgument(f"A poll {problem}.", violations=[Violation("poll", problem)])
         tweet = await self._store.by_request(viewer, request.request_id) if request.request_id else None
         if tweet is None:
+            found = entities(text)
             draft = StoredTweet(
                 id=await self._ids.next(),
                 author_id=viewer,
                 text=text,
-                entities=(await self._with_ids(entities(text))).SerializeToString(),
+                entities=(await self._with_ids(found)).SerializeToString(),
+                lang=await self._languages.of(text, found),
                 possibly_sensitive=request.possibly_sensitive,
                 reply_settings=request.reply_settings or "everyone",
             )

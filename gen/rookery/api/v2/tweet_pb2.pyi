@@ -57,7 +57,9 @@ class Tweet(_message.Message):
     in_reply_to_user_id: _builtins.int
     """Whom it answers."""
     lang: _builtins.str
-    """BCP 47 tag of the text's language, "und" when unknown."""
+    """BCP 47 tag of the text's language, "und" when unknown. Without words: qht
+    (hashtags only), qam (mentions only), qct (cashtags only), zxx (links only).
+    """
     possibly_sensitive: _builtins.bool
     """Whether its author marked it as sensitive."""
     reply_settings: _builtins.str
