@@ -127,7 +127,9 @@ async def erase_user(sql: Sqlite, cache: CacheStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("service", "erase"), [("graph", erase_graph), ("tweet", erase_tweets), ("user", erase_user)], ids=str
+    ("service", "erase"),
+    [("graph", erase_graph), ("tweet", erase_tweets), ("user", erase_user)],
+    ids=["graph", "tweet", "user"],
 )
 async def test_no_table_has_anything_of_an_erased_person(
     service: str, erase: Erase, tmp_path: Path, cache: CacheStore
