@@ -26,6 +26,8 @@ def by(author: int, *, answers: int = 0, repeats: int = 0) -> Entry:
         (by(CAROL), False),  # not followed (any more)
         (by(ADA, answers=BOB), True),  # both are followed
         (by(ADA, answers=CAROL), False),
+        (by(ADA, answers=-1), False),  # somebody who was erased, whom nobody follows
+        (by(ME, answers=-1), True),
         (by(ADA, answers=ADA), True),  # a thread
         (by(ADA, answers=ME), True),
         (by(ME, answers=CAROL), True),  # one's own shows whomever it answers

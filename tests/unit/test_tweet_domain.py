@@ -11,6 +11,7 @@ from mesh.cache.records import is_tombstone
 from mesh.errors import InvalidArgument, PermissionDenied
 from mesh.ids import EPOCH_MS, id_of_ms
 from services.tweet.domain import (
+    ERASED,
     ReplySettings,
     StoredTweet,
     checked_text,
@@ -20,6 +21,7 @@ from services.tweet.domain import (
     poll_of,
     poll_record,
     record,
+    relinked,
     resource,
     retweet_of,
 )
@@ -193,3 +195,17 @@ def test_a_poll_begins_with_its_tweet_and_ends_after_its_duration() -> None:
     assert [(one.position, one.label, one.votes) for one in shown.options] == [(1, "yes", 0), (2, "no", 0)]
     with pytest.raises(InvalidArgument, match="blank"):
         poll_of(5, 6, ["yes", "   "], 10)
+
+
+def test_a_tweet_does_not_say_any_more_that_it_answers_or_mentions_somebody_who_was_erased() -> None:
+    named = tweet(entities=mentions(BOB, CAROL), in_reply_to_tweet_id=1, in_reply_to_user_id=BOB)
+    left = relinked(named, BOB)
+    assert mentioned_ids(left) == {CAROL}
+    assert left.in_reply_to_user_id == ERASED
+    assert (left.text, left.in_reply_to_tweet_id) == (named.text, 1)
+    shown = resource(left)
+    assert not shown.HasField("in_reply_to_user_id")
+    assert [one.username for one in shown.entities.mentions] == [
+        one.username for one in TweetEntities.FromString(named.entities).mentions
+    ]
+    assert relinked(named, 12345) == named
