@@ -80,7 +80,7 @@ async def test_the_schemes_case_does_not_matter(client: httpx.AsyncClient, toys:
         {"sub": ["7"]},
         {"sub": "99999999999999999999"},
     ],
-    ids=str,
+    ids=lambda changes: " ".join(map(str, changes)),  # not what they are changed to: that is of the clock
 )
 async def test_a_signed_token_with_wrong_claims_is_refused(
     client: httpx.AsyncClient, toys: Toys, tokens: Tokens, changes: dict[str, object]
