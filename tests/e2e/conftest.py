@@ -11,17 +11,21 @@ import pytest
 import pytest_asyncio
 import requests
 import tweepy
+from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
 from tweepy.asynchronous import AsyncClient
 
 from cli.settle import settle
 from cli.state import running_state
 from cli.stores import Stores, open_stores
 from mesh.cache.store import CacheStore
+from mesh.client import Destination
 from tests.called import CALLED, watched
 from tests.e2e.harness import Account, register
 from tests.e2e.tweepy_clients import HOST, Maker, ToEdge, Tweepy
 
 if TYPE_CHECKING:
+    from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceAsyncStub
+
     from cli.supervisor import Mesh
 
 
@@ -51,6 +55,15 @@ async def cache(stores: Stores) -> AsyncIterator[CacheStore]:
 async def settled(stores: Stores) -> Callable[[], Awaitable[None]]:
     """Waits until everything written to the shared mesh has reached lists, counts and read models."""
     return lambda: settle(stores, 15.0)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def operator(mesh: Mesh) -> AsyncIterator[Destination[UserMeshServiceAsyncStub]]:
+    """`user`, as the mesh and its operators reach it."""
+    target = running_state(mesh.data)["processes"]["user"]["target"]
+    destination = Destination("user", target, UserMeshServiceStub)
+    yield destination
+    await destination.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

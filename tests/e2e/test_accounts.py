@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-import pytest_asyncio
 from rookery.user.v1.user_mesh_pb2 import BatchGetUsersRequest, ResolveUsernamesRequest, SetSuspensionRequest
-from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
 
-from cli.state import running_state
 from mesh.client import Destination
 from mesh.errors import InvalidArgument, NotFound
 from tests.e2e.harness import PASSWORD, Account, assert_problem, eventually, fresh_name, register
@@ -20,20 +17,9 @@ from tests.e2e.harness import PASSWORD, Account, assert_problem, eventually, fre
 if TYPE_CHECKING:
     from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceAsyncStub
 
-    from cli.supervisor import Mesh
-
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 Settled = Callable[[], Awaitable[None]]
 _OTHER_PASSWORD = "staple battery horse"
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def operator(mesh: Mesh) -> AsyncIterator[Destination[UserMeshServiceAsyncStub]]:
-    """`user`, as the mesh and its operators reach it."""
-    target = running_state(mesh.data)["processes"]["user"]["target"]
-    destination = Destination("user", target, UserMeshServiceStub)
-    yield destination
-    await destination.close()
 
 
 async def _suspend(operator: Destination[UserMeshServiceAsyncStub], person: Account, suspended: bool = True) -> None:

@@ -10,17 +10,22 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 import pytest_asyncio
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from rookery.user.v1.user_mesh_pb2 import SetSuspensionRequest
 
 from cli.edge import Operation
+from mesh.client import Destination
 from scripts.operations import DESCRIPTORS, known_operations, name_of
 from tests.e2e.harness import PASSWORD, Account, assert_problem, register_many
+
+if TYPE_CHECKING:
+    from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceAsyncStub
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 Settled = Callable[[], Awaitable[None]]
@@ -166,7 +171,8 @@ class Cast:
     """What the witness, or the viewer, was answered while nothing was hidden, by operation."""
 
 
-REASONS = ("protected", "blocks the viewer", "blocked by the viewer", "deactivated")
+GONE = ("deactivated", "suspended")
+REASONS = ("protected", "blocks the viewer", "blocked by the viewer", *GONE)
 
 
 def _secret(reason: str) -> str:
@@ -181,8 +187,8 @@ async def _done(account: Account, method: str, path: str, body: Any = None) -> A
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def cast(edge: httpx.AsyncClient, settled: Settled) -> Cast:
-    """Everybody meets while all is open, all caches get warm, and then four doors close."""
+async def cast(edge: httpx.AsyncClient, settled: Settled, operator: Destination[UserMeshServiceAsyncStub]) -> Cast:
+    """Everybody meets while all is open, all caches get warm, and then the doors close."""
     viewer, neutral, witness, *others = await register_many(edge, 3 + len(REASONS))
     hidden = dict(zip(REASONS, others, strict=True))
     for reader in (viewer, witness, neutral):
@@ -230,12 +236,13 @@ async def cast(edge: httpx.AsyncClient, settled: Settled) -> Cast:
             assert answer.status_code == 200, f"{name}: {answer.text}"
             made.seen[name] = made.seen.get(name, "") + answer.text
 
-    protected, blocking, blocked, gone = (hidden[reason] for reason in REASONS)
+    protected, blocking, blocked, gone, suspended = (hidden[reason] for reason in REASONS)
     await _done(protected, "PATCH", "/v1/users/me", {"protected": True})
     await viewer.unfollow(protected)
     await _done(blocking, "POST", f"/2/users/{blocking.id}/blocking", {"target_user_id": str(viewer.id)})
     await _done(viewer, "POST", f"/2/users/{viewer.id}/blocking", {"target_user_id": str(blocked.id)})
     await _done(gone, "POST", "/v1/users/me/deactivate", {"password": PASSWORD})
+    await operator.call(operator.stub.SetSuspension, SetSuspensionRequest(user_id=suspended.id, suspended=True))
     await settled()
     for tweet in tweets.values():  # an allowed reader warms what the next one must not get
         await witness.request("GET", f"/2/tweets/{tweet}")
@@ -260,6 +267,8 @@ def _call(name: str, target: str, username: str = "") -> tuple[str, dict[str, st
     """Path and parameters of a read about a target."""
     path = name.removeprefix("GET ").replace("{id}", target).replace("{username}", username)
     params = _fields(name)
+    if "max_results" in _request_of(OPERATIONS[name]).fields_by_name:
+        params["max_results"] = "100"
     if name in ("GET /2/tweets", "GET /2/users"):
         params["ids"] = target
     if name == "GET /2/users/by":
@@ -330,6 +339,32 @@ async def test_a_hidden_tweet_answers_as_none(cast: Cast, name: str, reason: str
     await _compare(cast.viewer, name, str(tweet), str(_other_id(tweet)))
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("accept", 'application/ld+json; profile="https://www.w3.org/ns/activitystreams"'),
+        ("accept", "text/html"),
+        ("x-user-id", "{author}"),
+        ("X-Rookery-User-Id", "{author}"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("signature", 'keyId="https://example.com/actor#main-key",signature="AA=="'),
+        ("if-none-match", "*"),
+        ("cache-control", "no-cache"),
+        ("accept-encoding", "gzip, br"),
+    ],
+    ids=lambda header: f"{header[0]} {header[1][:20]}",
+)
+async def test_no_header_changes_that(cast: Cast, header: tuple[str, str]) -> None:
+    for reason, tweet in cast.tweets.items():
+        headers = {header[0]: header[1].replace("{author}", str(cast.hidden[reason].id))}
+        answers = [
+            await cast.viewer.request("GET", f"/2/tweets/{target}", headers=headers)
+            for target in (tweet, _other_id(tweet))
+        ]
+        assert answers[0].json().keys() == {"errors"}
+        _same(answers, {str(tweet): str(_other_id(tweet))})
+
+
 @pytest.mark.parametrize("name", sorted(OF_TWEET & READS))
 async def test_a_retweet_of_a_hidden_tweet_answers_as_none(cast: Cast, name: str) -> None:
     for retweet in cast.around[::3]:
@@ -346,7 +381,7 @@ async def test_what_belongs_to_a_hidden_person_answers_as_nobodys(cast: Cast, na
 @pytest.mark.parametrize("name", sorted(OF_PROFILE & READS))
 async def test_a_profile_of_somebody_gone_answers_as_nobodys_and_others_are_there(cast: Cast, name: str) -> None:
     for reason, person in cast.hidden.items():
-        if reason == "deactivated":
+        if reason in GONE:
             nobody = "x" * len(person.username)
             await _compare(cast.viewer, name, str(person.id), str(_other_id(person.id)), (person.username, nobody))
         else:
@@ -503,10 +538,11 @@ async def test_a_write_to_a_private_list_answers_as_to_none(cast: Cast, write: W
 
 @pytest.mark.parametrize("write", ON_PEOPLE, ids=_said)
 async def test_a_write_to_somebody_gone_answers_as_to_nobody(cast: Cast, write: Write) -> None:
-    gone = cast.hidden["deactivated"].id
-    answers = [await _written(cast.viewer, write, target) for target in (gone, _other_id(gone))]
-    assert_problem(answers[0], 404)
-    _same(answers, {str(gone): str(_other_id(gone))})
+    for reason in GONE:
+        gone = cast.hidden[reason].id
+        answers = [await _written(cast.viewer, write, target) for target in (gone, _other_id(gone))]
+        assert_problem(answers[0], 404)
+        _same(answers, {str(gone): str(_other_id(gone))})
 
 
 async def test_neither_side_of_a_block_follows_or_is_asked(cast: Cast) -> None:
