@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -671,6 +672,26 @@ async def test_members_that_nobody_may_set_change_nothing(cast: Cast) -> None:
     assert found["data"]["owner_id"] == str(cast.viewer.id)
     assert (found["data"]["member_count"], found["data"]["follower_count"]) == (0, 0)
     assert made != "5"
+
+
+OPEN = {
+    "POST /v1/auth/register",
+    "POST /v1/auth/login",
+    "POST /v1/auth/refresh",
+    "POST /v1/auth/logout",
+    "GET /.well-known/jwks.json",
+}
+"""What needs no access token."""
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS.keys() - OPEN))
+async def test_without_a_token_nothing_but_the_way_in_is_open(cast: Cast, name: str) -> None:
+    """Every operation, also for somebody who only says who they are."""
+    method, template = name.split(" ")
+    path = re.sub(r"\{[^}]*\}", "1", template)
+    for headers in ({}, {"x-user-id": str(cast.neutral.id)}, {"authorization": "Bearer a.b.c"}):
+        answer = await cast.viewer.edge.request(method, path, headers=headers, json={} if method != "GET" else None)
+        assert_problem(answer, 401)
 
 
 async def test_requests_to_follow_are_their_ends_own(cast: Cast) -> None:
