@@ -8,8 +8,9 @@ PORT ?= 8080
 DATA ?= .rookery
 ENGINES ?=
 NODES ?= 1
+MESH_TESTS := tests/e2e/test_engagement.py tests/e2e/test_relations.py tests/e2e/test_home_timelines.py
 
-.PHONY: help run test test-fast engines engines-down lint gen breaking lock clean
+.PHONY: help run test test-engines test-fast engines engines-down lint gen breaking lock clean
 
 help:  ## Says what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,7 +19,14 @@ run: $(RUN)  ## Installs what is needed, starts the whole mesh and prints where 
 	@exec $(BIN)/rookery up --port $(PORT) --data $(DATA)
 
 test: $(DEV)  ## Runs all tests on the embedded profile.
-	$(BIN)/python -m pytest -n $${TEST_WORKERS:-2} --dist loadfile
+	$(BIN)/python -m pytest -n $${TEST_WORKERS:-2} --dist loadfile --ignore tests/engines
+
+# Sets of engines run one after the other, so that a small machine suffices.
+test-engines: $(DEV)  ## Runs the stores' tests on real engines, and the mesh's on them.
+	$(BIN)/rookery engines up postgresql
+	$(BIN)/python -m pytest -n $${TEST_WORKERS:-2} --dist loadfile tests/engines
+	$(BIN)/python -m pytest --engines postgresql $(MESH_TESTS)
+	$(BIN)/rookery engines down
 
 engines: $(RUN)  ## Installs and starts real stores of the cluster profile (ENGINES="postgresql ..." for some, NODES=1).
 	$(BIN)/rookery engines up $(ENGINES) --nodes $(NODES)

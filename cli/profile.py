@@ -139,9 +139,9 @@ class Embedded:
     def migrations(self, data: Path, operator: Mapping[str, str]) -> Sequence[Migration]:
         """One for each service that keeps a SQL store and brings a schema."""
         return [
-            Migration(service, operator.get(name) or default.format(data=data), folder)
+            Migration(service, url := operator.get(name) or default.format(data=data), _schema(service, url))
             for service, own in _OWN.items()
-            if (folder := PROJECT / "services" / service / "schema" / "sql").is_dir()
+            if (PROJECT / "services" / service / "schema").is_dir()
             for name, default in own.items()
             if name != "ROOKERY_OBJECTS_URL"  # it has no schema
         ]
@@ -192,6 +192,12 @@ def _key(path: Path) -> str:
         temporary.write_text(secrets.token_urlsafe(32))
         temporary.replace(path)  # whole or not at all
         return path.read_text()
+
+
+def _schema(service: str, url: str) -> Path:
+    """Where the schema of a service is for the database behind a URL: `sql` is SQLite's."""
+    backend = url.partition("://")[0].partition("+")[0]
+    return PROJECT / "services" / service / "schema" / ("postgresql" if backend == "postgresql" else "sql")
 
 
 def _brings_own_valkey(operator: Mapping[str, str]) -> bool:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import AsyncIterator, Generator
+import uuid
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,12 +18,36 @@ from tests.called import CALLED
 if TYPE_CHECKING:
     from cli.supervisor import Mesh
 
+ROOT = Path(__file__).parents[1]
 CELEBRITY_FOLLOWERS = 12
 """From this many followers on, authors of the shared mesh are pulled: few enough to have in a test."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--engines postgresql,...`: what the shared mesh stands on in place of the embedded stores."""
+    parser.addoption("--engines", default="", metavar="NAMES", help="real stores for the shared mesh, by commas")
+
+
+@pytest.fixture(scope="session")
+def engines(pytestconfig: pytest.Config) -> Iterator[dict[str, str]]:
+    """The variables that make a mesh use empty stores of its own in these engines, which are started if need be."""
+    from scripts.engines.catalogue import ENGINES
+    from scripts.engines.control import Control
+
+    name = f"mesh_{uuid.uuid4().hex}"
+    variables: dict[str, str] = {}
+    with ExitStack() as used:
+        for each in filter(None, pytestconfig.getoption("--engines").split(",")):
+            control = Control(ENGINES[each], ROOT / ".engines")
+            if control.up() and "PYTEST_XDIST_WORKER" not in os.environ:
+                used.callback(control.down)
+            variables |= control.engine.apart(control.place(), name)
+            used.callback(control.engine.drop, control.place(), name)
+        yield variables
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def mesh() -> AsyncIterator[Mesh]:
+async def mesh(engines: dict[str, str]) -> AsyncIterator[Mesh]:
     """One running mesh, with real stores and a real edge, for all tests of a worker that do not harm it.
 
     Tests share it, so each works with people of its own; one that kills, stops or reconfigures something starts
@@ -29,7 +56,7 @@ async def mesh() -> AsyncIterator[Mesh]:
     from cli.supervisor import running_mesh  # not for those who never ask for a mesh
 
     with tempfile.TemporaryDirectory(prefix="mesh-", dir="/tmp") as folder:
-        settings = {"ROOKERY_CELEBRITY_FOLLOWERS": str(CELEBRITY_FOLLOWERS)}
+        settings = {"ROOKERY_CELEBRITY_FOLLOWERS": str(CELEBRITY_FOLLOWERS), **engines}
         async with running_mesh(Path(folder), env=settings) as running:
             yield running
 

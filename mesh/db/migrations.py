@@ -198,10 +198,10 @@ async def _migrate_postgresql(url: URL, migrations: Sequence[Migration]) -> list
                     return applied_now
                 applied_now.append(migration.name)
     except (OSError, TimeoutError) as error:
-        raise Unavailable("the database cannot be migrated now") from error
+        raise Unavailable(f"the database cannot be migrated now: {error}") from error
     except DBAPIError as error:
         if PooledBackend.unavailable(error):
-            raise Unavailable("the database cannot be migrated now") from error
+            raise Unavailable(f"the database cannot be migrated now: {error.orig}") from error
         raise MigrationError(str(error.orig)) from error
     finally:
         await engine.dispose()

@@ -25,6 +25,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
@@ -47,7 +48,15 @@ Rows: TypeAlias = CursorResult[*tuple[Any, ...]]
 
 _SLOW_S = 0.25
 _GROUP = 64  # units that share one commit: one fsync of about a millisecond is then under 20 us a unit
-_CONFLICT_ATTEMPTS = 8  # runs of a PostgreSQL unit before its serialization failures reach the caller
+_LOST_ATTEMPTS = 3  # connections that a PostgreSQL unit may lose before its caller hears of it
+_POOL_S = 60.0  # a unit's own deadline is shorter, and ends the wait for a connection
+_LONGEST_PAUSE_S = 0.05  # before a PostgreSQL unit that lost against another one runs again
+_SETTINGS = {
+    "jit": "off",  # it compiles for longer than these statements take
+    # What a process that hangs holds against all others ends by itself; a unit awaits nothing but its statements.
+    "idle_in_transaction_session_timeout": "30s",
+    "random_page_cost": "1.1",  # SSDs; and whole tables are not read, which would conflict with every write
+}
 _CLOSE_S = 10.0  # how long `close` waits for what is already queued
 
 # Primary result codes (https://sqlite.org/rescode.html) that speak of the store's state and not of the statement.
@@ -64,8 +73,10 @@ _SQLITE_UNAVAILABLE = frozenset(
     }
 )
 _PG_CONFLICTS = frozenset({"40001", "40P01"})  # serialization_failure, deadlock_detected
-# Classes of SQLSTATE about the server's state: connection exceptions, insufficient resources, operator intervention.
-PG_UNAVAILABLE = ("08", "53", "57")
+_PG_UNIQUE = "23505"
+# Classes of SQLSTATE about the server: connection exceptions, insufficient resources, operator intervention; and about
+# how it is set up: who may enter, which databases there are.
+PG_UNAVAILABLE = ("08", "53", "57", "28", "3D")
 
 _log = structlog.stdlib.get_logger("mesh.db.sql")
 
@@ -180,9 +191,15 @@ class _Backend(Protocol):
 
     async def read(self, unit: Unit[T], deadline: float) -> T: ...
 
-    async def write(self, unit: Unit[T], deadline: float) -> T: ...
+    async def write(self, unit: Unit[T], deadline: float, *, blind: bool) -> T: ...
 
     async def close(self) -> None: ...
+
+
+def violated(error: IntegrityError) -> str:
+    """What refused a row: the columns on SQLite, the constraint's name on PostgreSQL. No value of the row is in it."""
+    name = getattr(getattr(error.orig, "__cause__", None), "constraint_name", None)
+    return name if isinstance(name, str) else str(error.orig)
 
 
 # --- SQLite ----------------------------------------------------------------------------------------------------------
@@ -484,7 +501,8 @@ class _SqliteBackend:
     async def read(self, unit: Unit[T], deadline: float) -> T:
         return await self._submit("read", self._reads, unit, deadline)
 
-    async def write(self, unit: Unit[T], deadline: float) -> T:
+    async def write(self, unit: Unit[T], deadline: float, *, blind: bool) -> T:
+        del blind  # one writer: nothing to conflict with
         return await self._submit("write", self._writes, unit, deadline)
 
     async def _submit(self, kind: str, jobs: queue.SimpleQueue[_Job[Any] | None], unit: Unit[T], deadline: float) -> T:
@@ -528,7 +546,9 @@ class PooledBackend:
     """Each unit has a connection of a pool and a transaction of its own.
 
     Writes are SERIALIZABLE and reads a REPEATABLE READ snapshot, so that a unit means on PostgreSQL what it means with
-    SQLite's single writer.
+    SQLite's single writer. A unit that lost against another one runs again until its deadline; such units of one
+    process do so one after the other, so that a row that everybody writes costs each of them one more turn and not
+    one for each of the others.
     """
 
     def __init__(self, engine: AsyncEngine, *, limit: int) -> None:
@@ -536,17 +556,21 @@ class PooledBackend:
         self._engine = engine
         self._limit = limit
         self._waiting = 0
-        snapshot = "REPEATABLE READ" if self.dialect == "postgresql" else "SERIALIZABLE"
-        self._reads = engine.execution_options(isolation_level=snapshot, postgresql_readonly=True)
+        self._closed = False
+        self._losers = asyncio.Lock()
+        self._reads = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writes = engine.execution_options(isolation_level="SERIALIZABLE")
+        self._blind_writes = engine.execution_options(isolation_level="REPEATABLE READ")
 
     async def read(self, unit: Unit[T], deadline: float) -> T:
         return await self._bounded("read", self._reads, unit, deadline)
 
-    async def write(self, unit: Unit[T], deadline: float) -> T:
-        return await self._bounded("write", self._writes, unit, deadline)
+    async def write(self, unit: Unit[T], deadline: float, *, blind: bool) -> T:
+        return await self._bounded("write", self._blind_writes if blind else self._writes, unit, deadline)
 
     async def _bounded(self, kind: str, engine: AsyncEngine, unit: Unit[T], deadline: float) -> T:
+        if self._closed:
+            raise Unavailable("the database is closed")
         if self._waiting >= self._limit:
             raise Unavailable(f"too many {kind}s wait for the database")
         name = _unit_name(unit)
@@ -572,21 +596,31 @@ class PooledBackend:
         return value
 
     async def _retried(self, engine: AsyncEngine, unit: Unit[T]) -> tuple[T, list[Callable[[], None]]]:
-        attempt = 1
-        while True:
-            try:
-                async with engine.connect() as connection:
-                    tx = _AsyncTx(self.dialect, connection)
-                    async with connection.begin():
-                        value = await unit(tx)
-                    return value, tx._callbacks
-            except DBAPIError as error:
-                again = _sqlstate(error) in _PG_CONFLICTS or error.connection_invalidated
-                if not again or attempt == _CONFLICT_ATTEMPTS:
-                    raise
-            # Full jitter, doubling from 2 ms: those who collided come back at different times.
-            await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))  # noqa: S311 - not a secret
-            attempt += 1
+        """Runs a unit until it is committed. The caller's deadline ends it."""
+        attempt = lost = 0
+        async with AsyncExitStack() as turn:
+            while True:
+                attempt += 1
+                committing = False
+                try:
+                    async with engine.connect() as connection:
+                        tx = _AsyncTx(self.dialect, connection)
+                        async with connection.begin():
+                            value = await unit(tx)
+                            committing = True
+                        return value, tx._callbacks
+                except DBAPIError as error:
+                    if error.connection_invalidated:
+                        # What a COMMIT did whose answer got lost is not known, so it is not done twice.
+                        lost += 1
+                        if committing or lost == _LOST_ATTEMPTS:
+                            raise
+                    elif not _lost_a_race(error, attempt):
+                        raise
+                if attempt == 1:
+                    await turn.enter_async_context(self._losers)
+                # Full jitter, doubling from 2 ms: those of other processes come back at different times.
+                await asyncio.sleep(random.uniform(0, min(0.002 * 2**attempt, _LONGEST_PAUSE_S)))  # noqa: S311
 
     @staticmethod
     def unavailable(error: DBAPIError) -> bool:
@@ -597,11 +631,24 @@ class PooledBackend:
         return state in _PG_CONFLICTS or state.startswith(PG_UNAVAILABLE)
 
     async def close(self) -> None:
+        self._closed = True
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await self._engine.dispose()
         except TimeoutError:
             _log.error("database connections did not close in time")
+
+
+def _lost_a_race(error: DBAPIError, attempt: int) -> bool:
+    """Whether running the unit again may end otherwise."""
+    state = _sqlstate(error)
+    if state in _PG_CONFLICTS:
+        return True
+    if state == _PG_UNIQUE:
+        # Somebody else's row came after this unit had looked. The next run sees it, as SQLite's first would have.
+        return attempt == 1
+    # The schema changed under a prepared statement. The pool is told by this very error; other connections are not.
+    return type(error.orig).__name__ == "InvalidCachedStatementError"
 
 
 def _sqlstate(error: DBAPIError) -> str | None:
@@ -651,9 +698,10 @@ class Database:
                 parsed,
                 pool_size=pool_size,
                 max_overflow=0,
-                pool_timeout=deadline,
+                pool_timeout=_POOL_S,
                 pool_use_lifo=True,
-                connect_args={"timeout": deadline, "command_timeout": deadline},
+                hide_parameters=True,  # they would be in every error's text, and so in logs
+                connect_args={"timeout": deadline, "server_settings": _SETTINGS},
             )
             return cls(PooledBackend(engine, limit=max_waiting), deadline)
         raise ValueError(f"no database backend for {parsed.drivername!r}: use sqlite+aiosqlite or postgresql+asyncpg")
@@ -675,7 +723,7 @@ class Database:
         """
         return await self._backend.read(unit, self._deadline if deadline is None else deadline)
 
-    async def write(self, unit: Unit[T], *, deadline: float | None = None) -> T:
+    async def write(self, unit: Unit[T], *, deadline: float | None = None, blind: bool = False) -> T:
         """Run `unit` in a transaction; the answer comes after the COMMIT is on disk.
 
         On SQLite up to 64 waiting units share a commit. Each is in a savepoint: what one raises undoes that one and
@@ -687,11 +735,14 @@ class Database:
         Args:
             unit: see the module's three rules.
             deadline: seconds; by default the database's own.
+            blind: the unit decides nothing by rows that it does not write, so that no other unit's rows can make it
+                wrong. PostgreSQL then watches only what is written, and it conflicts with writers of the same rows
+                and with nobody else.
 
         Raises:
             Unavailable: no answer in time (the outcome is unknown), too many wait, or the store is in trouble.
         """
-        return await self._backend.write(unit, self._deadline if deadline is None else deadline)
+        return await self._backend.write(unit, self._deadline if deadline is None else deadline, blind=blind)
 
     async def close(self) -> None:
         """Finish what is queued (10 s at most) and release every connection. Safe to call twice."""
@@ -707,4 +758,4 @@ def sqlite_path(url: URL) -> Path:
     return path
 
 
-__all__ = ["Database", "Params", "Rows", "Tx", "Unit", "insert_for"]
+__all__ = ["Database", "Params", "Rows", "Tx", "Unit", "insert_for", "violated"]

@@ -144,6 +144,21 @@ class Engine(ABC):
     def urls(self, place: Place) -> Mapping[str, str]:
         """The `ROOKERY_*` variables that make Rookery use it. They may hold passwords."""
 
+    def apart(self, place: Place, name: str) -> Mapping[str, str]:
+        """As `urls`, for empty stores of somebody's own, which are made now; by default there are none but all share.
+
+        Args:
+            place: where it runs.
+            name: lower-case letters, digits and `_`.
+
+        Raises EngineError.
+        """
+        del name
+        return self.urls(place)
+
+    def drop(self, place: Place, name: str) -> None:  # noqa: B027 - see `apart`
+        """Deletes what `apart` made under this name. Raises EngineError."""
+
 
 def free_port(taken: Collection[int] = ()) -> int:
     """A loopback port that nobody has now, of those that systems do not give to outgoing connections."""

@@ -79,8 +79,18 @@ class PostgreSQL(Engine):
 
     def urls(self, place: Place) -> Mapping[str, str]:
         """A database a service."""
-        server = f"postgresql+asyncpg://{_OWNER}:{place.secret('password')}@{LOOPBACK}:{place.port('sql')}"
-        return {name: f"{server}/{database}" for name, database in _DATABASES.items()}
+        return {name: f"{_server(place)}/{database}" for name, database in _DATABASES.items()}
+
+    def apart(self, place: Place, name: str) -> Mapping[str, str]:
+        """Databases NAME_users and so on."""
+        for database in _DATABASES.values():
+            _sql(place, f'CREATE DATABASE "{name}_{database}" OWNER {_OWNER}')
+        return {variable: f"{_server(place)}/{name}_{database}" for variable, database in _DATABASES.items()}
+
+    def drop(self, place: Place, name: str) -> None:
+        """Drops them, whoever is connected."""
+        for database in _DATABASES.values():
+            _sql(place, f'DROP DATABASE IF EXISTS "{name}_{database}" WITH (FORCE)')
 
 
 def _programs() -> Path:
@@ -130,6 +140,10 @@ def _initialise(programs: Path, data: Path, password: str, whom: Account | None)
         run([str(programs / "initdb"), "-D", str(data), *options], whom=whom, what="initdb", cwd=data.parent)
     finally:
         words.unlink()
+
+
+def _server(place: Place) -> str:
+    return f"postgresql+asyncpg://{_OWNER}:{place.secret('password')}@{LOOPBACK}:{place.port('sql')}"
 
 
 def _sql(place: Place, statement: str) -> str:

@@ -19,7 +19,7 @@ class UserSettings:
     """What `user` needs besides mesh.settings.ServerSettings."""
 
     database_url: str
-    """The users store, `sqlite+aiosqlite:///path`."""
+    """The users store, `sqlite+aiosqlite:///path` or `postgresql+asyncpg://user@host/name`."""
     cache_url: str
     """The cache store."""
     bus_url: str

@@ -37,9 +37,9 @@ async def edge(mesh: Mesh) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def stores(mesh: Mesh) -> AsyncIterator[Stores]:
+async def stores(mesh: Mesh, engines: dict[str, str]) -> AsyncIterator[Stores]:
     """The shared mesh's stores."""
-    async with open_stores(running_state(mesh.data), {}) as opened:
+    async with open_stores(running_state(mesh.data), engines) as opened:
         yield opened
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,22 @@ ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)
-class Sqlite:
+class Sql:
     """What a SQL adapter is made of."""
 
     db: Database
     """Migrated by the service's own files."""
     outbox: Outbox
     """It is not started: events stay where they are put, and the bus is never asked for anything."""
+
+    async def plan(self, tx: Tx, query: str, params: Mapping[str, object] | None = None) -> str:
+        """How the database reads a query, in its own words."""
+        if tx.dialect == "sqlite":
+            steps = (await tx.execute(f"EXPLAIN QUERY PLAN {query}", params)).all()
+            return "; ".join(step.detail for step in steps)
+        for way in ("seqscan", "bitmapscan", "sort"):  # what small tables are read by
+            await tx.execute(f"SET LOCAL enable_{way} = off")
+        return "\n".join((await tx.execute(f"EXPLAIN (COSTS OFF) {query}", params)).scalars().all())
 
     async def events(self) -> list[Event]:
         """See suites.events.Events."""
@@ -47,14 +56,14 @@ class Sqlite:
 
 
 @asynccontextmanager
-async def sqlite(service: str, folder: Path) -> AsyncIterator[Sqlite]:
+async def sqlite(service: str, folder: Path) -> AsyncIterator[Sql]:
     """A new database of a service in `folder`, closed at the end."""
     url = f"sqlite+aiosqlite:///{folder}/{service}.db"
     await migrate(url, ROOT / "services" / service / "schema" / "sql")
     db = await Database.open(url)
     bus = RedisStreamsBus("unix:///nowhere/s?db=0")
     try:
-        yield Sqlite(db, Outbox(db, bus, service))
+        yield Sql(db, Outbox(db, bus, service))
     finally:
         await bus.close()
         await db.close()

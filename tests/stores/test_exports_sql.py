@@ -17,20 +17,18 @@ from rookery.events.v1.user_events_pb2 import UserErased
 from mesh.errors import NotFound, Unavailable
 from mesh.objects import Objects
 from services.user.exporter import LIFETIME_MS, Exporter, Read, object_key
-from services.user.store.exports import FAILED, READY, WAITING, SqlExportStore
-from services.user.store.sql import SqlSessionStore, SqlUserStore
+from services.user.store.exports import FAILED, READY, WAITING
 
+from .sql_adapters import export_stores
 from .sqlite_stores import sqlite
 from .suites.exports import ADA, NOW, ExportStores, ExportStoreSuite
 
 
 @asynccontextmanager
-async def export_stores(folder: Path) -> AsyncIterator[ExportStores]:
+async def opened(folder: Path) -> AsyncIterator[ExportStores]:
     """Stores on a new file."""
     async with sqlite("user", folder) as sql:
-        yield ExportStores(
-            SqlExportStore(sql.db, sql.outbox), SqlUserStore(sql.db, sql.outbox), SqlSessionStore(sql.db), sql.events
-        )
+        yield export_stores(sql)
 
 
 class TestSqlExportStore(ExportStoreSuite):
@@ -39,7 +37,7 @@ class TestSqlExportStore(ExportStoreSuite):
     @asynccontextmanager
     async def opened(self, folder: Path) -> AsyncIterator[ExportStores]:
         """See ExportStoreSuite."""
-        async with export_stores(folder) as stores:
+        async with opened(folder) as stores:
             yield stores
 
 
@@ -64,7 +62,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with export_stores(tmp_path) as stores:
+    async with opened(tmp_path) as stores:
         await stores.person(ADA, "ada")
         await stores.exports.begin(10, ADA, finished_after_ms=0)
         yield World(stores, Objects.open(f"file://{tmp_path}/objects"))

@@ -21,7 +21,7 @@ from services.graph.rpc.get_standing import GetStanding
 from services.graph.store.sql import SqlGraphStore
 
 from .conftest import Valkey
-from .sqlite_stores import Sqlite, sqlite
+from .sqlite_stores import Sql, sqlite
 from .suites.graph import LINE
 
 ME, FRIEND, FOE, HATER, BORE = 1, 2, 3, 4, 5
@@ -44,7 +44,7 @@ class Recorder:
 class World:
     """The graph's store, its sets, and its reader of events."""
 
-    sql: Sqlite
+    sql: Sql
     store: SqlGraphStore
     cache: CacheStore
     readmodel: ReadModel

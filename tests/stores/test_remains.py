@@ -33,14 +33,14 @@ from services.user.store.exports import SqlExportStore
 from views.record import TWEET_PREFIX
 
 from .conftest import Valkey
-from .sqlite_stores import Sqlite, sqlite
+from .sqlite_stores import Sql, sqlite
 
 GONE = 7_000_000_007
 OTHER = 8_000_000_008
 KEPT_A_WHILE = {"outbox", "erasures"}
 """Tables that have the id until a time is over, which other tests wait for."""
 
-Erase = Callable[[Sqlite, CacheStore], Awaitable[None]]
+Erase = Callable[[Sql, CacheStore], Awaitable[None]]
 
 
 @pytest_asyncio.fixture
@@ -99,7 +99,7 @@ def found(path: Path) -> dict[str, list[tuple[Any, ...]]]:
     return {name: rows for name, rows in hits.items() if rows and name not in KEPT_A_WHILE}
 
 
-async def erase_graph(sql: Sqlite, cache: CacheStore) -> None:
+async def erase_graph(sql: Sql, cache: CacheStore) -> None:
     store = SqlGraphStore(sql.db, sql.outbox, Line(10_000))
     readmodel = ReadModel(store, GuardedSets(cache, SETS))
     erasure = GraphErasure(store, SqlListStore(sql.db, sql.outbox), GraphRemains(sql.db), readmodel)
@@ -107,7 +107,7 @@ async def erase_graph(sql: Sqlite, cache: CacheStore) -> None:
         await erasure.erase(GONE)
 
 
-async def erase_tweets(sql: Sqlite, cache: CacheStore) -> None:
+async def erase_tweets(sql: Sql, cache: CacheStore) -> None:
     store = SqlTweetStore(sql.db, sql.outbox)
     erasure = TweetErasure(
         store, TweetRemains(sql.db, sql.outbox, store.counts), Tweets(store, Records(cache, TWEET_PREFIX))
@@ -120,7 +120,7 @@ async def erase_tweets(sql: Sqlite, cache: CacheStore) -> None:
             assert message.author_id == GONE  # type: ignore[attr-defined]
 
 
-async def erase_user(sql: Sqlite, cache: CacheStore) -> None:
+async def erase_user(sql: Sql, cache: CacheStore) -> None:
     store = SqlExportStore(sql.db, sql.outbox)
     for _ in range(2):
         await store.erase(GONE, UserErased(user_id=GONE), until_ms=0)

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 from sqlalchemy import column, select, table
 from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from mesh.db.migrations import MigrationError, migrate, split_sqlite
-from mesh.db.sql import Database, PooledBackend, Tx
+from mesh.db.sql import Database, Tx
 from mesh.errors import Unavailable
 
 ITEMS = table("items", column("id"), column("name"))
@@ -275,34 +274,6 @@ async def test_close_finishes_what_is_queued(tmp_path: Path) -> None:
 async def test_an_unusable_url_is_a_clear_error(url: str) -> None:
     with pytest.raises(ValueError, match=r"must name a file|no database backend"):
         await Database.open(url)
-
-
-async def test_the_pooled_backend_keeps_the_same_promises(tmp_path: Path) -> None:
-    """The code path of PostgreSQL, on the asynchronous SQLite driver, since that server is not part of this suite."""
-    backend = PooledBackend(create_async_engine(url_of(tmp_path)), limit=10)
-    database = Database(backend, 2.0)
-    seen: list[str] = []
-
-    async def good(tx: Tx) -> int:
-        tx.on_commit(lambda: seen.append("good"))
-        return await insert(1)(tx)
-
-    async def bad(tx: Tx) -> None:
-        tx.on_commit(lambda: seen.append("bad"))
-        await insert(2)(tx)
-        raise LookupError
-
-    try:
-        await database.write(create_items)
-        assert await database.write(good) == 1
-        with pytest.raises(LookupError):
-            await database.write(bad)
-        with pytest.raises(IntegrityError):
-            await database.write(good)
-        assert seen == ["good"]
-        assert await database.read(ids) == [1]
-    finally:
-        await database.close()
 
 
 # --- migrations ---

@@ -26,7 +26,7 @@ from services.tweet.store.base import By
 from services.tweet.store.sql import SqlTweetStore
 from services.tweet.tweets import Tweets
 from tests.stores.conftest import Valkey
-from tests.stores.sqlite_stores import Sqlite, sqlite
+from tests.stores.sqlite_stores import Sql, sqlite
 
 
 class Handlers:
@@ -63,7 +63,7 @@ def message(event: Event) -> Message:
 class World:
     """The service's inside, without its server."""
 
-    sql: Sqlite
+    sql: Sql
     store: SqlTweetStore
     tweets: Tweets
     polls: Polls

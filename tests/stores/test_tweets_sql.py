@@ -6,9 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from services.tweet.store.checks import SqlCountCheck
-from services.tweet.store.sql import SqlTweetStore
-
+from .sql_adapters import tweet_stores
 from .sqlite_stores import sqlite
 from .suites.tweets import TweetStores, TweetStoreSuite
 
@@ -20,10 +18,4 @@ class TestSqlTweetStore(TweetStoreSuite):
     async def opened(self, folder: Path) -> AsyncIterator[TweetStores]:
         """See TweetStoreSuite."""
         async with sqlite("tweet", folder) as sql:
-            store = SqlTweetStore(sql.db, sql.outbox)
-            check = SqlCountCheck(sql.db, sql.outbox, store.counts)
-
-            async def corrupt(statement: str) -> None:
-                await sql.db.write(lambda tx: tx.execute(statement))
-
-            yield TweetStores(store, store.polls, store.counts, check, corrupt, sql.events, sql.db.close)
+            yield tweet_stores(sql)

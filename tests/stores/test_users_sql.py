@@ -11,8 +11,9 @@ from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered
 
 from mesh.db.sql import Tx
 from services.user.store.base import FoundWord
-from services.user.store.sql import SEARCH, SqlKeyStore, SqlSessionStore, SqlUserStore
+from services.user.store.sql import SEARCH, SqlUserStore
 
+from .sql_adapters import in_order, user_stores
 from .sqlite_stores import sqlite
 from .suites.users import UserStores, UserStoreSuite, new_person, session_of
 
@@ -24,13 +25,7 @@ class TestSqlUserStores(UserStoreSuite):
     async def opened(self, folder: Path) -> AsyncIterator[UserStores]:
         """See UserStoreSuite."""
         async with sqlite("user", folder) as sql:
-            yield UserStores(
-                SqlUserStore(sql.db, sql.outbox),
-                SqlSessionStore(sql.db),
-                SqlKeyStore(sql.db),
-                sql.events,
-                sql.db.close,
-            )
+            yield user_stores(sql)
 
 
 async def test_what_older_rules_made_is_made_again_and_the_record_with_it(tmp_path: Path) -> None:
@@ -56,13 +51,6 @@ async def test_what_older_rules_made_is_made_again_and_the_record_with_it(tmp_pa
 
 async def test_a_search_reads_an_index_and_no_more(tmp_path: Path) -> None:
     async with sqlite("user", tmp_path) as sql:
-
-        async def unit(tx: Tx) -> list[str]:
-            rows = await tx.execute(
-                f"EXPLAIN QUERY PLAN {SEARCH}",
-                {"prefix": "a", "end": "b", "word": "a", "id": 0, "limit": 10},
-            )
-            return [row.detail for row in rows.all()]
-
-        plan = await sql.db.read(unit)
-        assert plan and not [step for step in plan if step.startswith(("SCAN", "USE TEMP"))], plan
+        params = {"prefix": "a", "end": "b", "word": "a", "id": 0, "limit": 10}
+        plan = await sql.db.read(lambda tx: sql.plan(tx, SEARCH, params))
+        assert in_order(plan), plan

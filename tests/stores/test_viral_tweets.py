@@ -11,13 +11,13 @@ from mesh.db.sql import Tx
 from services.tweet.domain import Mark, StoredTweet
 from services.tweet.store.base import By
 from services.tweet.store.sql import SqlTweetStore
-from tests.stores.sqlite_stores import Sqlite, sqlite
+from tests.stores.sqlite_stores import Sql, sqlite
 
 VIRAL = 1_000
 LIKERS = 200_000
 
 
-async def filled(sql: Sqlite) -> SqlTweetStore:
+async def filled(sql: Sql) -> SqlTweetStore:
     """A store with one tweet that 200,000 people like, and 200 others."""
     store = SqlTweetStore(sql.db, sql.outbox)
     for tweet_id in range(VIRAL, VIRAL + 201):

@@ -83,7 +83,8 @@ class SqlCounts:
                     votes[row.target_id, int(row.metric.removeprefix(_VOTES))] += row.step
             return Applied(len(rows), await self._count(tx, steps), await self._count_votes(tx, votes))
 
-        return await self._db.write(unit)
+        # It decides by nothing but the rows that it takes, so that no like has to run again because of it.
+        return await self._db.write(unit, blind=True)
 
     async def _count(self, tx: Tx, steps: Mapping[int, Counter[str]]) -> list[StoredTweet]:
         if not steps:

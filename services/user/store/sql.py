@@ -12,7 +12,7 @@ from rookery.events.v1.user_events_pb2 import UserProfileChanged
 from sqlalchemy import bindparam, text
 from sqlalchemy.exc import IntegrityError
 
-from mesh.db.sql import Database, Tx
+from mesh.db.sql import Database, Tx, violated
 from mesh.errors import AlreadyExists, Violation
 from mesh.outbox import Outbox
 from services.user.domain import GRACE_MS, PARSED, CountChange, Person, fold, state_changed
@@ -146,7 +146,7 @@ class SqlUserStore:
                     )
                 ).one()
             except IntegrityError as error:
-                member = "email" if "email_key" in str(error.orig) else "username"
+                member = "email" if "email_key" in violated(error) else "username"
                 raise AlreadyExists(
                     f"This {member} is taken.",
                     violations=[Violation(member, "is taken")],

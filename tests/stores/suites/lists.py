@@ -40,8 +40,9 @@ class ListStores:
     fill: Callable[[str, Sequence[tuple[int, int]]], Awaitable[None]]
     """Puts pairs of list and person there without the port, where thousands are needed: `list_members` or
     `list_follows`; counts of lists too."""
-    plans: Callable[[], Awaitable[list[str]]]
-    """How the pages of memberships, follows and lists are read: the adapter's own words for each."""
+    unordered: Callable[[], Awaitable[list[str]]]
+    """Of the queries for pages of memberships, follows and lists those that do not read an index in its order, each
+    with its plan in the store's own words."""
 
 
 class ListStoreSuite(ABC):
@@ -103,7 +104,8 @@ class ListStoreSuite(ABC):
         assert (await lists.create(replace(LIST, id=104))).id == 104
 
     async def test_the_list_after_the_thousandth_is_refused(self, lists: ListStore) -> None:
-        await asyncio.gather(*(lists.create(replace(LIST, id=1_000 + n)) for n in range(MAX_OWNED)))
+        for first in range(1_000, 1_000 + MAX_OWNED, 50):
+            await asyncio.gather(*(lists.create(replace(LIST, id=n)) for n in range(first, first + 50)))
         with pytest.raises(PermissionDenied):
             await lists.create(replace(LIST, id=1))
         assert await lists.by_ids([1]) == []
@@ -262,10 +264,7 @@ class ListStoreSuite(ABC):
             assert [one.key for one in await read(user_id, before=0, after=keys[0], limit=3)] == keys[1:4]
 
     async def test_pages_are_read_in_the_order_of_an_index(self, stores: ListStores) -> None:
-        for plan in await stores.plans():
-            assert "USING" in plan and "INDEX" in plan, plan
-            assert "TEMP B-TREE" not in plan, plan
-            assert "SCAN" not in plan, plan
+        assert await stores.unordered() == []
 
     # --- blocks
 

@@ -1,0 +1,40 @@
+"""Real engines for the tests: those that a test needs are started before it, and stopped at the end if they were."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from scripts.engines.control import Control
+from tests.stores.conftest import start_valkey, valkey, valkey_socket
+
+from .engines import control, forget
+
+__all__ = ["engine", "postgresql", "start_valkey", "valkey", "valkey_socket"]
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Callable[[str], Control]]:
+    """`engine(name)` is an engine that runs. One that cannot be started fails the test, and never skips it.
+
+    What ran before goes on afterwards; so does what one of several workers started, as others may use it.
+    """
+    with ExitStack() as started:
+
+        def ready(name: str) -> Control:
+            one = control(name)
+            if one.up() and "PYTEST_XDIST_WORKER" not in os.environ:
+                started.callback(one.down)
+            return one
+
+        yield ready
+
+
+@pytest.fixture(scope="session")
+def postgresql(engine: Callable[[str], Control]) -> Iterator[Control]:
+    """A PostgreSQL that runs."""
+    yield engine("postgresql")
+    forget()

@@ -1,0 +1,107 @@
+"""Engines, and what tests keep in them: each test has a database, or a prefix, of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from mesh.bus.redis_streams import RedisStreamsBus
+from mesh.db.migrations import migrate
+from mesh.db.sql import Database
+from mesh.outbox import Outbox
+from scripts.engines.catalogue import ENGINES
+from scripts.engines.control import Control
+from tests.stores.sqlite_stores import Sql
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / ".engines"
+"""Where `make engines` starts them too."""
+
+
+def control(name: str) -> Control:
+    """An engine of this checkout."""
+    return Control(ENGINES[name], FOLDER)
+
+
+def schema(service: str) -> Path:
+    """A service's schema for PostgreSQL."""
+    return ROOT / "services" / service / "schema" / "postgresql"
+
+
+def address(database: str) -> str:
+    """The URL of a database of the server that runs."""
+    return server().set(database=database).render_as_string(hide_password=False)
+
+
+@functools.cache
+def server() -> URL:
+    """The server that runs."""
+    return make_url(control("postgresql").urls()["ROOKERY_USERS_URL"]).set(database="postgres")
+
+
+async def administer(*statements: str) -> None:
+    """Runs statements outside of any transaction, as CREATE DATABASE must be."""
+    engine = create_async_engine(server(), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    try:
+        async with engine.connect() as connection:
+            for statement in statements:
+                await connection.execute(text(statement))
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def new_database(*, template: str = "template1") -> AsyncIterator[str]:
+    """The URL of a database that lives as long as the block."""
+    name = f"test_{uuid.uuid4().hex}"
+    await administer(f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:
+        yield address(name)
+    finally:
+        await administer(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+_templates: dict[str, str] = {}
+
+
+async def template(service: str) -> str:
+    """A database with a service's schema and no rows: copying it is quicker than migrating again."""
+    if service not in _templates:
+        name = f"template_{service}_{uuid.uuid4().hex}"
+        await administer(f"CREATE DATABASE {name}")
+        await migrate(address(name), schema(service))
+        _templates[service] = name
+    return _templates[service]
+
+
+async def drop_templates() -> None:
+    """At the end of a run."""
+    await administer(*(f"DROP DATABASE {name} WITH (FORCE)" for name in _templates.values()))
+    _templates.clear()
+
+
+@asynccontextmanager
+async def postgresql_store(service: str, *, pool_size: int = 4) -> AsyncIterator[Sql]:
+    """A new database of a service, closed and deleted at the end."""
+    async with new_database(template=await template(service)) as url:
+        db = await Database.open(url, pool_size=pool_size, deadline=10.0)
+        bus = RedisStreamsBus("unix:///nowhere/s?db=0")
+        try:
+            yield Sql(db, Outbox(db, bus, service))
+        finally:
+            await bus.close()
+            await db.close()
+
+
+def forget() -> None:
+    """Drops what the run made. Call it when no event loop runs."""
+    if _templates:
+        asyncio.run(drop_templates())

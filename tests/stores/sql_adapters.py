@@ -1,0 +1,141 @@
+"""What the SQL adapters hand to the suites, the same on every database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mesh.db.sql import Tx
+from services.graph.domain import Line
+from services.graph.store.sql import SqlGraphStore
+from services.graph.store.sql_lists import SqlListStore
+from services.tweet.store.checks import SqlCountCheck
+from services.tweet.store.sql import SqlTweetStore
+from services.user.store.exports import SqlExportStore
+from services.user.store.sql import SqlKeyStore, SqlSessionStore, SqlUserStore
+
+from .sqlite_stores import Sql
+from .suites.exports import ExportStores
+from .suites.graph import LINE, GraphStores
+from .suites.lists import ListStores
+from .suites.tweets import TweetStores
+from .suites.users import UserStores
+
+_NUMBER = {"list_members": "member_id", "list_follows": "follow_id"}
+_COUNT = {"list_members": "member_count", "list_follows": "follower_count"}
+_PAGES = (
+    "SELECT l.list_id FROM lists l WHERE l.owner_id = 1 AND l.list_id < 9 AND NOT l.gone ORDER BY l.list_id DESC",
+    "SELECT m.list_id FROM list_members m JOIN lists l ON l.list_id = m.list_id WHERE m.user_id = 1"
+    " AND m.member_id < 9 AND NOT l.gone ORDER BY m.member_id DESC",
+    "SELECT f.list_id FROM list_follows f JOIN lists l ON l.list_id = f.list_id WHERE f.user_id = 1"
+    " AND f.follow_id < 9 AND NOT l.gone ORDER BY f.follow_id DESC",
+    "SELECT member_id, user_id FROM list_members WHERE list_id = 1 AND member_id < 9 ORDER BY member_id DESC",
+    "SELECT follow_id, user_id FROM list_follows WHERE list_id = 1 AND follow_id > 9 ORDER BY follow_id",
+)
+"""The adapter's queries for pages, with numbers in the place of parameters."""
+
+
+def user_stores(sql: Sql) -> UserStores:
+    """For UserStoreSuite."""
+    return UserStores(
+        SqlUserStore(sql.db, sql.outbox), SqlSessionStore(sql.db), SqlKeyStore(sql.db), sql.events, sql.db.close
+    )
+
+
+def export_stores(sql: Sql) -> ExportStores:
+    """For ExportStoreSuite."""
+    return ExportStores(
+        SqlExportStore(sql.db, sql.outbox), SqlUserStore(sql.db, sql.outbox), SqlSessionStore(sql.db), sql.events
+    )
+
+
+def tweet_stores(sql: Sql) -> TweetStores:
+    """For TweetStoreSuite."""
+    store = SqlTweetStore(sql.db, sql.outbox)
+    check = SqlCountCheck(sql.db, sql.outbox, store.counts)
+
+    async def corrupt(statement: str) -> None:
+        await sql.db.write(lambda tx: tx.execute(statement))
+
+    return TweetStores(store, store.polls, store.counts, check, corrupt, sql.events, sql.db.close)
+
+
+def graph_stores(sql: Sql) -> GraphStores:
+    """For GraphStoreSuite."""
+
+    async def follow_all(follower: int, followees: range) -> None:
+        async def unit(tx: Tx) -> None:
+            await tx.execute(
+                "INSERT INTO follows (follower_id, followee_id, follow_id) VALUES (:follower, :id, :id)",
+                [{"follower": follower, "id": followee} for followee in followees],
+            )
+            await tx.execute(
+                "INSERT INTO people (user_id, followers_count, version) VALUES (:id, 1, 1)",
+                [{"id": followee} for followee in followees],
+            )
+            await tx.execute(
+                "INSERT INTO people (user_id, following_count, version) VALUES (:id, :count, :count)",
+                {"id": follower, "count": len(followees)},
+            )
+
+        await sql.db.write(unit)
+
+    async def add_all(insert: str, pairs: Sequence[tuple[int, int]]) -> None:
+        """Numbered pairs in bulk; numbers are the pairs' places in the list."""
+
+        async def unit(tx: Tx) -> None:
+            await tx.execute(insert, [{"a": a, "b": b, "n": n} for n, (a, b) in enumerate(pairs, 1)])
+
+        await sql.db.write(unit)
+
+    async def block_all(pairs: Sequence[tuple[int, int]]) -> None:
+        await add_all("INSERT INTO blocks (blocker_id, blocked_id, block_id) VALUES (:a, :b, :n)", pairs)
+
+    async def mute_all(muter: int, muted: range) -> None:
+        insert = "INSERT INTO mutes (muter_id, muted_id, mute_id) VALUES (:a, :b, :n)"
+        await add_all(insert, [(muter, one) for one in muted])
+
+    async def request_all(requester: int, targets: range) -> None:
+        insert = "INSERT INTO follow_requests (requester_id, target_id, request_id) VALUES (:a, :b, :n)"
+        await add_all(insert, [(requester, one) for one in targets])
+
+    return GraphStores(
+        SqlGraphStore(sql.db, sql.outbox, LINE),
+        sql.events,
+        follow_all,
+        block_all,
+        mute_all,
+        request_all,
+        lambda line: SqlGraphStore(sql.db, sql.outbox, line),
+    )
+
+
+def list_stores(sql: Sql) -> ListStores:
+    """For ListStoreSuite."""
+
+    async def fill(table: str, pairs: Sequence[tuple[int, int]]) -> None:
+        async def unit(tx: Tx) -> None:
+            more = {"list_members": ", counted"}.get(table, "")
+            await tx.execute(
+                f"INSERT INTO {table} (list_id, user_id, {_NUMBER[table]}{more})"
+                f" VALUES (:list, :user, :number{', FALSE' if more else ''})",
+                [{"list": one, "user": user, "number": n} for n, (one, user) in enumerate(pairs, 10**6)],
+            )
+            await tx.execute(
+                f"UPDATE lists SET {_COUNT[table]} = (SELECT COUNT(*) FROM {table} t WHERE t.list_id = lists.list_id)"
+            )
+
+        await sql.db.write(unit)
+
+    async def unordered() -> list[str]:
+        async def unit(tx: Tx) -> list[str]:
+            return [plan for query in _PAGES if not in_order(plan := await sql.plan(tx, query))]
+
+        return await sql.db.read(unit)
+
+    graph = SqlGraphStore(sql.db, sql.outbox, Line(10))
+    return ListStores(SqlListStore(sql.db, sql.outbox), graph, sql.events, fill, unordered)
+
+
+def in_order(plan: str) -> bool:
+    """Whether a plan reads indexes in their order, in the words of SQLite and of PostgreSQL."""
+    return "index" in plan.lower() and not any(word in plan for word in ("TEMP B-TREE", "SCAN", "Sort", "Seq Scan"))
