@@ -7,19 +7,17 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
 
-import redis.asyncio as redis
-from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from cli.errors import StoreError
 from cli.stores import Stores
+from mesh.bus.base import Bus
+from mesh.bus.open import open_bus
 from mesh.db.sql import Database, Tx
 from mesh.errors import Unavailable
 
 _POLL_S = 0.05
-_EXCHANGE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +41,14 @@ async def settle(stores: Stores, deadline_s: float) -> None:
         StoreError: it has not within the deadline; the message says what is left. Or a store does not answer.
     """
     until = time.monotonic() + deadline_s
-    if not stores.bus_url.startswith(("unix:", "redis:", "rediss:", "valkey:")):
-        raise StoreError("only a bus on Redis Streams can be asked what is left on it")
-    client = redis.Redis.from_url(
-        stores.bus_url, socket_timeout=_EXCHANGE_S, socket_connect_timeout=_EXCHANGE_S, protocol=2
-    )
     try:
-        before = await _look(stores.databases, client)
+        bus = open_bus(stores.bus_url)
+    except ValueError as error:
+        raise StoreError(str(error)) from None
+    try:
+        before = await _look(stores.databases, bus)
         while True:
-            now = await _look(stores.databases, client)
+            now = await _look(stores.databases, bus)
             if not before.left and not now.left and before.newest == now.newest:
                 return
             if time.monotonic() > until:
@@ -59,13 +56,13 @@ async def settle(stores: Stores, deadline_s: float) -> None:
                 raise StoreError(f"the mesh is not settled after {deadline_s:g} s: {left}")
             before = now
             await asyncio.sleep(_POLL_S)
-    except (RedisError, OSError, Unavailable, DBAPIError) as error:
+    except (OSError, Unavailable, DBAPIError) as error:
         raise StoreError(f"a store does not answer: {error}") from error
     finally:
-        await client.aclose()
+        await bus.close()
 
 
-async def _look(databases: Mapping[str, Database], client: redis.Redis) -> _Look:
+async def _look(databases: Mapping[str, Database], bus: Bus) -> _Look:
     left: list[str] = []
     newest: list[object] = []
     for service, database in databases.items():
@@ -75,11 +72,12 @@ async def _look(databases: Mapping[str, Database], client: redis.Redis) -> _Look
             left.append(f"{waiting} events in the outbox of {service}")
         if service == "tweet" and (uncounted := await database.read(_uncounted)):
             left.append(f"{uncounted} changes of counts that are not added up")
-    streams = [key async for key in client.scan_iter(match="bus:{*:*}", count=1_000, _type="stream")]
-    for stream in sorted(streams):
-        last = await _last(client, stream)
-        newest.append((stream, last))
-        left += await _unhandled(client, stream, last)
+    backlog = await bus.backlog()
+    newest += backlog.newest
+    left += [
+        f"group {one.group} has not handled all of partition {one.partition} of topic {one.topic}"
+        for one in backlog.unhandled
+    ]
     return _Look(tuple(left), tuple(newest))
 
 
@@ -92,21 +90,3 @@ async def _outbox(tx: Tx) -> tuple[int, int]:
 async def _uncounted(tx: Tx) -> int:
     """How many changes of tweets' counts wait."""
     return int(await tx.scalar("SELECT COUNT(*) FROM count_changes"))
-
-
-async def _last(client: redis.Redis, stream: bytes) -> tuple[int, int]:
-    entries = cast("list[tuple[bytes, Any]]", await client.xrevrange(stream, count=1))
-    return _place(entries[0][0]) if entries else (0, 0)
-
-
-async def _unhandled(client: redis.Redis, stream: bytes, last: tuple[int, int]) -> list[str]:
-    return [
-        f"group {group['name'].decode()} has not handled all of {stream.decode()}"
-        for group in await client.xinfo_groups(stream)
-        if group["pending"] or _place(group["last-delivered-id"]) < last
-    ]
-
-
-def _place(entry_id: bytes) -> tuple[int, int]:
-    ms, _, sequence = entry_id.partition(b"-")
-    return int(ms), int(sequence)

@@ -105,6 +105,25 @@ class Incarnation:
 
 
 @dataclass(frozen=True, slots=True)
+class Unhandled:
+    """A group that has not handled all of a partition."""
+
+    topic: str
+    partition: int
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is on the bus at a glance. The parts were not looked at in one moment."""
+
+    newest: tuple[tuple[str, int, str], ...]
+    """Topic, partition and the place of its newest message; another place when something was published since."""
+    unhandled: tuple[Unhandled, ...]
+    """Who has not handled all; in order."""
+
+
+@dataclass(frozen=True, slots=True)
 class SubscriptionOptions:
     """How a group reads.
 
@@ -247,8 +266,20 @@ class Bus(Protocol):
             Unavailable: the bus is down.
         """
 
+    async def backlog(self) -> Backlog:
+        """What no group has handled, of all topics and groups; for an operator, who may wait until it is nothing.
+
+        Raises:
+            Unavailable: the bus is down.
+        """
+
     async def close(self) -> None:
         """Release the connections. Stop the subscriptions first."""
+
+
+def is_name(name: str) -> bool:
+    """Whether it can be the name of a topic or a group."""
+    return _NAME.fullmatch(name) is not None
 
 
 def check_name(kind: str, name: str) -> str:
@@ -257,6 +288,6 @@ def check_name(kind: str, name: str) -> str:
     Raises:
         ValueError: it cannot.
     """
-    if _NAME.fullmatch(name) is None:
+    if not is_name(name):
         raise ValueError(f"{kind} {name[:80]!r} is not 1-64 of a-z, 0-9, '_', '.', '-'")
     return name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
@@ -27,10 +26,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mesh.bus.base import Message
+from mesh.bus.outage import Outage
 from mesh.errors import Unavailable
 
 INCARNATION_KEY = "bus:incarnation"
-_OUTAGE_LOG_S = 10.0
 
 Command: TypeAlias = Sequence[str | bytes | int | float]
 
@@ -82,30 +81,6 @@ class RedisStreamsOptions:
         for name in self.__slots__:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive")
-
-
-class Outage:
-    """Logs the beginning and the end of an outage, once each, and not more often than every 10 s."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._logged = False
-        self._logged_at = -_OUTAGE_LOG_S
-        self.active = False
-
-    def began(self, error: BaseException) -> None:
-        if not self.active:
-            self.active = True
-            if time.monotonic() - self._logged_at >= _OUTAGE_LOG_S:
-                self._logged = True
-                self._logged_at = time.monotonic()
-                _log.warning("unavailable", what=self._what, error=f"{type(error).__name__}: {error}")
-
-    def ended(self) -> None:
-        self.active = False
-        if self._logged:
-            self._logged = False
-            _log.info("available again", what=self._what)
 
 
 class Server:

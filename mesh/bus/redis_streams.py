@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import structlog
@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from mesh.bus.base import (
     MAX_PUBLISH,
+    Backlog,
     BatchHandler,
     DeadLetter,
     DeadLetterPage,
@@ -29,13 +30,14 @@ from mesh.bus.base import (
     PublishRefused,
     Subscription,
     SubscriptionOptions,
+    Unhandled,
     check_name,
 )
 from mesh.bus.metrics import BusMetrics
+from mesh.bus.outage import Outage
 from mesh.bus.redis_server import (
     INCARNATION_KEY,
     Command,
-    Outage,
     RedisStreamsOptions,
     Server,
     dead_key,
@@ -219,8 +221,45 @@ class RedisStreamsBus:
                 process = line.removeprefix("run_id:")
         return Incarnation(data=bytes(answers[1]).decode(), process=process)
 
+    async def backlog(self) -> Backlog:
+        streams = sorted([stream async for stream in self._streams()])
+        commands: list[Command] = []
+        for stream, _, _ in streams:
+            commands += [("XREVRANGE", stream, "+", "-", "COUNT", 1), ("XINFO", "GROUPS", stream)]
+        answers = await self._server.calls(commands)
+        newest: list[tuple[str, int, str]] = []
+        unhandled: list[Unhandled] = []
+        for (_, topic, partition), entries, groups in zip(streams, answers[::2], answers[1::2], strict=True):
+            for answer in (entries, groups):
+                if isinstance(answer, Exception):
+                    raise Unavailable("the bus does not tell what is on it") from answer
+            last = entries[0][0] if entries else b"0-0"
+            newest.append((topic, partition, last.decode()))
+            for flat in groups:
+                group = dict(zip(flat[::2], flat[1::2], strict=True))
+                if group[b"pending"] or _order(group[b"last-delivered-id"]) < _order(last):
+                    unhandled.append(Unhandled(topic, partition, group[b"name"].decode()))
+        return Backlog(tuple(newest), tuple(unhandled))
+
+    async def _streams(self) -> AsyncIterator[tuple[str, str, int]]:
+        """Key, topic and partition of each stream of events."""
+        cursor = b"0"
+        while True:
+            cursor, keys = await self._server.call("SCAN", cursor, "MATCH", "bus:{*:*}", "COUNT", 1_000)
+            for key in keys:
+                topic, _, partition = key.decode()[len("bus:{") : -1].rpartition(":")
+                if partition.isdigit():
+                    yield key.decode(), topic, int(partition)
+            if cursor == b"0":
+                return
+
     async def close(self) -> None:
         await self._server.close()
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    ms, _, sequence = entry_id.partition(b"-")
+    return int(ms), int(sequence)
 
 
 def _stream_id(text: str) -> str:

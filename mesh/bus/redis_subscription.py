@@ -26,10 +26,10 @@ from redis.exceptions import ResponseError
 from mesh.bus.base import BatchHandler, Message, MessageHandler, SubscriptionOptions
 from mesh.bus.lanes import Lanes, backoff
 from mesh.bus.metrics import BusMetrics
+from mesh.bus.outage import Outage
 from mesh.bus.redis_server import (
     INCARNATION_KEY,
     Command,
-    Outage,
     RedisStreamsOptions,
     Server,
     dead_key,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scripts.engines.base import Engine
+from scripts.engines.kafka import Kafka
 from scripts.engines.postgresql import PostgreSQL
 
-ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in (PostgreSQL(),)}
+ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in (PostgreSQL(), Kafka())}
 """By name."""

@@ -7,7 +7,7 @@ from rookery.fanout.v1 import fanout_mesh_pb2
 from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
 
-from mesh.bus.redis_streams import RedisStreamsBus
+from mesh.bus.open import open_bus
 from mesh.cache.store import CacheStore
 from mesh.client import ClientMetrics, Destination
 from mesh.server import Service, rpcs
@@ -23,7 +23,7 @@ async def build(env: Environment) -> Service:
     """The service, put together from its settings."""
     settings = FanoutSettings.read(env)
     cache = CacheStore(settings.cache_url)
-    bus = RedisStreamsBus(settings.bus_url, registry=REGISTRY)
+    bus = open_bus(settings.bus_url, registry=REGISTRY)
     metrics = ClientMetrics.create()
     graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)
     tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)

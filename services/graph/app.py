@@ -7,7 +7,7 @@ from rookery.graph.v1 import graph_archive_mesh_pb2, graph_mesh_pb2, graph_servi
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
 from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
 
-from mesh.bus.redis_streams import RedisStreamsBus
+from mesh.bus.open import open_bus
 from mesh.cache.sets import GuardedSets
 from mesh.cache.store import CacheStore
 from mesh.client import ClientMetrics, Destination
@@ -68,7 +68,7 @@ async def build(env: Environment) -> Service:
     settings = GraphSettings.read(env)
     db = await Database.open(settings.database_url)
     cache = CacheStore(settings.cache_url)
-    bus = RedisStreamsBus(settings.bus_url, registry=REGISTRY)
+    bus = open_bus(settings.bus_url, registry=REGISTRY)
     outbox = Outbox(db, bus, "graph", options=OutboxOptions.keeping(settings.outbox_keep_seconds))
     metrics = ClientMetrics.create()
     user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)

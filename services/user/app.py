@@ -12,7 +12,7 @@ from rookery.tweet.v1.tweet_archive_mesh_pb2_grpc import TweetArchiveMeshService
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
 from rookery.user.v1 import erasure_service_pb2, export_service_pb2, user_mesh_pb2, user_service_pb2
 
-from mesh.bus.redis_streams import RedisStreamsBus
+from mesh.bus.open import open_bus
 from mesh.cache.loading import LoadingCache
 from mesh.cache.records import Records
 from mesh.cache.store import CacheStore
@@ -78,7 +78,7 @@ async def build(env: Environment) -> Service:
     settings = UserSettings.read(env)
     db = await Database.open(settings.database_url)
     cache = CacheStore(settings.cache_url)
-    bus = RedisStreamsBus(settings.bus_url, registry=REGISTRY)
+    bus = open_bus(settings.bus_url, registry=REGISTRY)
     outbox = Outbox(db, bus, "user", options=OutboxOptions.keeping(settings.outbox_keep_seconds))
     metrics = ClientMetrics.create()
     tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)
