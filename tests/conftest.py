@@ -46,6 +46,25 @@ def engines(pytestconfig: pytest.Config) -> Iterator[dict[str, str]]:
         yield variables
 
 
+_LONGEST = (
+    "test_visibility_fuzz",
+    "test_counts_converge",
+    "test_erasure",
+    "test_hostile_visibility",
+    "test_bench",
+    "test_kills",
+    "test_interrupted_exports",
+    "test_valkey_gone",
+)
+"""Files that take from half a minute to two: they begin, so that no worker is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first; xdist hands out files in this order."""
+    place = {name: number for number, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def mesh(engines: dict[str, str]) -> AsyncIterator[Mesh]:
     """One running mesh, with real stores and a real edge, for all tests of a worker that do not harm it.

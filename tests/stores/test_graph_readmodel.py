@@ -16,9 +16,12 @@ from mesh.cache.store import CacheStore
 from mesh.db.sql import Tx
 from services.graph.consumers import subscriptions
 from services.graph.domain import MAX_BLOCKED_SET, SETS
+from services.graph.erasure import Erasure
 from services.graph.readmodel import ReadModel
 from services.graph.rpc.get_standing import GetStanding
+from services.graph.store.erasure import SqlRemains
 from services.graph.store.sql import SqlGraphStore
+from services.graph.store.sql_lists import SqlListStore
 
 from .conftest import Valkey
 from .sqlite_stores import Sql, sqlite
@@ -38,6 +41,10 @@ class Recorder:
         """See mesh.bus.base.Bus."""
         assert (group, list(topics)) == ("graph-sets", ["social"])
         self.handle = handle
+
+    def subscribe(self, group: str, topics: Sequence[str], handle: object) -> None:
+        """See mesh.bus.base.Bus."""
+        assert group == "graph-erasure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +91,8 @@ async def world(tmp_path: Path, valkey: Valkey) -> AsyncIterator[World]:
         store = SqlGraphStore(sql.db, sql.outbox, LINE)
         readmodel = ReadModel(store, GuardedSets(cache, SETS))
         bus = Recorder()
-        subscriptions(cast("Bus", bus), readmodel)
+        erasure = Erasure(store, SqlListStore(sql.db, sql.outbox), SqlRemains(sql.db), readmodel)
+        subscriptions(cast("Bus", bus), readmodel, erasure)
         yield World(sql, store, cache, readmodel, bus)
         await cache.close()
 
