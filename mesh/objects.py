@@ -1,12 +1,12 @@
 """Objects: bytes under a key, too large for a database, chosen by URL.
 
-`file:///folder` keeps them in a folder of the machine. obstore speaks to S3 and its like by the same calls; no URL but
-`file:` is let in until tests run against one of those.
+`file:///folder` keeps them in a folder of the machine, `s3://KEY:SECRET@bucket/prefix?endpoint=URL&region=NAME` in a
+bucket of S3 or of a server that speaks as it does. Both by obstore, by the same calls.
 
 A key is a path of plain segments, `parts/12.zip`. It is made by the program and never by a caller; one that could leave
 the folder is a defect, and refused before the store sees it. An object is written whole or not at all: readers never
 see a part. Objects in a folder are not flushed to the disk one by one, so what must outlive a loss of power is not kept
-here alone.
+here alone. What S3 said it has, it has.
 """
 
 from __future__ import annotations
@@ -15,25 +15,32 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore
+from obstore.store import LocalStore, S3Store
 
 from mesh.errors import NotFound, Unavailable
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
 
 T = TypeVar("T")
 CHUNK = 256 << 10
 """Bytes of one piece that `get` gives, save the last."""
 _PART = 5 << 20  # bytes of one part of an upload: the least that S3 takes
 _PARTS_AT_ONCE = 2
+_CONNECT = timedelta(seconds=3)
+_RETRY = timedelta(seconds=10)  # what fails for longer is the caller's to repeat
 _MAX_KEY = 512
 _MAX_LIST = 1_000
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _UNFINISHED = re.compile(r".*#\d+")  # what obstore calls a file before it is whole
 
 
@@ -52,27 +59,29 @@ class Stored:
 class Objects:
     """Objects of one store. Open it with `Objects.open`."""
 
-    def __init__(self, store: LocalStore, folder: Path, *, deadline_s: float) -> None:
+    def __init__(self, store: LocalStore | S3Store, folder: Path | None, *, deadline_s: float) -> None:
         self._store = store
         self._folder = folder
         self._deadline_s = deadline_s
 
     @classmethod
     def open(cls, url: str, *, deadline_s: float = 10.0) -> Objects:
-        """The store behind a URL; a folder is made if it is missing, for its owner only.
+        """The store behind a URL; a folder is made if it is missing, for its owner only. A bucket is not.
 
         Args:
-            url: `file:///folder`.
+            url: `file:///folder`, or `s3://KEY:SECRET@bucket/prefix?endpoint=URL&region=NAME`, of which only the bucket
+                is needed: without a key the usual variables of AWS say who asks, or the machine's own role, and
+                without an endpoint it is S3 itself. Characters that URLs give a meaning are percent-encoded.
             deadline_s: seconds for one operation, and for each piece of a stream.
 
         Raises:
-            ValueError: a URL of another kind, or without an absolute path.
+            ValueError: a URL of another kind, or one that makes no sense. The message has nothing of it.
             Unavailable: the folder cannot be made.
         """
-        parsed = urlsplit(url)
-        folder = Path(unquote(parsed.path))
-        if parsed.scheme != "file" or parsed.netloc or not folder.is_absolute() or parsed.query or parsed.fragment:
-            raise ValueError("objects are kept at a URL like file:///folder")
+        place = _parse(url)
+        if isinstance(place, _Bucket):
+            return cls(place.store(), None, deadline_s=deadline_s)
+        folder = place
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return cls(LocalStore(folder), folder, deadline_s=deadline_s)
@@ -98,7 +107,10 @@ class Objects:
             chunk_size=_PART,
             max_concurrency=_PARTS_AT_ONCE,
         )
-        await self._bounded(key, written, deadline_s)
+        try:
+            await self._bounded(key, written, deadline_s)
+        except NotFound as error:  # not the object, which is new: its bucket
+            raise Unavailable("there is no place for objects") from error
 
     async def head(self, key: str) -> Stored:
         """What there is under a key. Raises NotFound, Unavailable."""
@@ -161,12 +173,15 @@ class Objects:
     async def forget_unfinished(self, *, older_s: float) -> int:
         """Deletes up to 1,000 files that writers which died left behind, begun that long ago; gives how many.
 
-        In a folder only: other stores have rules of their own for it.
+        In a folder only: a bucket has a rule for it (AbortIncompleteMultipartUpload).
         """
+        folder = self._folder
+        if folder is None:
+            return 0
 
         def sweep() -> int:
             gone = 0
-            for path in self._folder.rglob("*#*"):
+            for path in folder.rglob("*#*"):
                 if _UNFINISHED.fullmatch(path.name) and path.stat().st_mtime < time.time() - older_s:
                     path.unlink(missing_ok=True)
                     gone += 1
@@ -187,6 +202,77 @@ class Objects:
             raise NotFound(f"There is no object {key}.") from None
         except (TimeoutError, OSError, BaseError) as error:
             raise Unavailable("the store of objects does not answer") from error
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError for a URL that Objects.open would refuse. Nothing is opened."""
+    _parse(url)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bucket:
+    """What a URL says of a bucket."""
+
+    name: str
+    prefix: str
+    key: str
+    secret: str = field(repr=False)
+    endpoint: str
+    region: str
+
+    def store(self) -> S3Store:
+        config: S3Config = {"region": self.region}
+        if self.key:
+            config |= {"access_key_id": self.key, "secret_access_key": self.secret}
+        if self.endpoint:
+            config["endpoint"] = self.endpoint
+        # Elsewhere a bucket is a folder of its server; S3 itself gives each a host of its own.
+        config["virtual_hosted_style_request"] = not self.endpoint
+        return S3Store(
+            self.name,
+            prefix=self.prefix or None,
+            config=config,
+            client_options={"allow_http": self.endpoint.startswith("http:"), "connect_timeout": _CONNECT},
+            retry_config={"max_retries": 3, "retry_timeout": _RETRY},
+        )
+
+
+def _parse(url: str) -> Path | _Bucket:
+    """See Objects.open."""
+    if url.startswith("s3:"):
+        return _parse_bucket(url)
+    parsed = urlsplit(url)
+    folder = Path(unquote(parsed.path))
+    if parsed.scheme != "file" or parsed.netloc or not folder.is_absolute() or parsed.query or parsed.fragment:
+        raise ValueError("objects are kept at a URL like file:///folder or s3://bucket")
+    return folder
+
+
+def _parse_bucket(url: str) -> _Bucket:
+    try:
+        parsed = urlsplit(url)
+        asked = dict(parse_qsl(parsed.query, keep_blank_values=True, strict_parsing=bool(parsed.query)))
+        who, _, bucket = parsed.netloc.rpartition("@")
+        key, _, secret = who.partition(":")
+        prefix = unquote(parsed.path).strip("/")
+        endpoint = asked.get("endpoint", "https://")
+        at = urlsplit(endpoint)
+        sound = (
+            _BUCKET.fullmatch(bucket)
+            and (not prefix or _KEY.fullmatch(prefix))
+            and bool(key) == bool(secret)
+            and not parsed.fragment
+            and asked.keys() <= {"endpoint", "region"}
+            and at.scheme in ("http", "https")
+            and bool(at.hostname) == ("endpoint" in asked)
+            and not at.path.strip("/")
+        )
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError("objects in a bucket are kept at a URL like s3://KEY:SECRET@bucket?endpoint=URL")
+    region = asked.get("region", "us-east-1")
+    return _Bucket(bucket, prefix, unquote(key), unquote(secret), asked.get("endpoint", ""), region)
 
 
 async def _next(pieces: AsyncIterator[object]) -> bytes | None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mesh.objects import check_url
 from mesh.settings import Environment, SettingError
 
 
 def _objects_url(env: Environment) -> str:
     url = env.text("OBJECTS_URL")
-    if not url.startswith("file:///"):
-        raise SettingError("ROOKERY_OBJECTS_URL must be like file:///folder")
+    try:
+        check_url(url)
+    except ValueError as error:
+        raise SettingError(f"ROOKERY_OBJECTS_URL makes no sense: {error}") from None
     return url
 
 
@@ -29,7 +32,7 @@ class UserSettings:
     graph_target: str
     """gRPC target of `graph`, for who may see them, and for exports."""
     objects_url: str
-    """Where archives are kept, `file:///folder`."""
+    """Where archives are kept, `file:///folder` or `s3://KEY:SECRET@bucket?endpoint=URL`."""
     cursor_key: bytes
     """Key of page cursors."""
     access_token_seconds: int

@@ -147,7 +147,22 @@ async def home_members(cache: CacheStore, viewer: int) -> dict[int, bytes]:
 
 
 # Words of the inside that no answer may have: names of packages, programs, stores and files.
-_INSIDE = ("rookery.", "envoy", "grpc", "sqlite", "redis", "valkey", "traceback", "unix:", ".sock", ".py")
+_INSIDE = (
+    "rookery.",
+    "envoy",
+    "grpc",
+    "sqlite",
+    "postgres",
+    "asyncpg",
+    "sqlalchemy",
+    "s3:",
+    "redis",
+    "valkey",
+    "traceback",
+    "unix:",
+    ".sock",
+    ".py",
+)
 
 
 def assert_problem(answer: httpx.Response, status: int, about: str = "") -> dict[str, Any]:

@@ -153,13 +153,14 @@ async def insert(stores: Stores, user_id: int, export_id: int, *, expires_ms: in
 
 
 async def test_an_archive_larger_than_any_buffer_comes_whole(
-    mesh: Mesh, stores: Stores, edge: httpx.AsyncClient
+    mesh: Mesh, engines: dict[str, str], stores: Stores, edge: httpx.AsyncClient
 ) -> None:
     carol = await register(edge)
     content = secrets.token_bytes(24 << 20)
     export_id = carol.id + 1
     await insert(stores, carol.id, export_id, expires_ms=now_ms() + 60_000, size=len(content))
-    await Objects.open(f"file://{mesh.data}/objects").put(object_key(export_id), content)
+    objects = Objects.open(engines.get("ROOKERY_OBJECTS_URL", f"file://{mesh.data}/objects"))
+    await objects.put(object_key(export_id), content)
     answer = await carol.request("GET", f"/v1/exports/{export_id}/archive")
     assert answer.status_code == 200
     assert answer.content == content

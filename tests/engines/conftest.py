@@ -13,7 +13,7 @@ from tests.stores.conftest import start_valkey, valkey, valkey_socket
 
 from .engines import control, forget
 
-__all__ = ["engine", "postgresql", "start_valkey", "valkey", "valkey_socket"]
+__all__ = ["engine", "postgresql", "s3", "start_valkey", "valkey", "valkey_socket"]
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +38,9 @@ def postgresql(engine: Callable[[str], Control]) -> Iterator[Control]:
     """A PostgreSQL that runs."""
     yield engine("postgresql")
     forget()
+
+
+@pytest.fixture(scope="session")
+def s3(engine: Callable[[str], Control]) -> Control:
+    """An S3 server that runs."""
+    return engine("s3")

@@ -280,7 +280,7 @@ async def test_counts_that_two_replicas_add_up_are_added_once() -> None:
 def own_server(tmp_path: Path, postgresql: Control) -> Iterator[Control]:
     """A server that the test may kill. It is where its account can go: not in pytest's folder, which is one's own."""
     del postgresql
-    control = Control(PostgreSQL(), ROOT / ".engines" / "killed")
+    control = Control(PostgreSQL(), ROOT / ".engines" / "killed-postgresql")
     control.up(fresh=True)
     yield control
     control.down()

@@ -28,10 +28,29 @@ async def test_only_the_folders_owner_may_look_into_it(tmp_path: Path) -> None:
     assert (tmp_path / "objects").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("url", ["", "objects", "file:objects", "file://host/a", "file:///a?b=1", "s3://bucket", "/a"])
+@pytest.mark.parametrize("url", ["", "objects", "file:objects", "file://host/a", "file:///a?b=1", "gs://bucket", "/a"])
 async def test_a_url_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="file:///folder"):
         Objects.open(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("s3:", "s3:bucket", "s3:///bucket", "s3://UPPER_case", "s3://bucket:80", "s3://bucket#a", "s3://bucket:x"),
+        *(
+            "s3://key@bucket",
+            "s3://bucket?endpoint=",
+            "s3://bucket?endpoint=ftp://a",
+            "s3://bucket?endpoint=http://a/b",
+        ),
+        *("s3://bucket?regoin=a", "s3://bucket?endpoint", "s3://bucket/../a", "s3://key:hushhush@bucket?a=b"),
+    ],
+)
+async def test_a_url_of_a_bucket_that_makes_no_sense_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ValueError, match="s3://KEY:SECRET@bucket") as refused:
+        Objects.open(url)
+    assert "hushhush" not in str(refused.value)
 
 
 async def test_what_a_writer_that_died_left_is_deleted_once_it_is_old(tmp_path: Path) -> None:
