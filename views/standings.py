@@ -81,7 +81,7 @@ class Standings:
             ("SMISMEMBER", GuardedSets.key("following", viewer_id), *members),
             ("SMISMEMBER", GuardedSets.key("blocked", viewer_id), *members),
             ("SMISMEMBER", GuardedSets.key("muted", viewer_id), *members),
-            ("MGET", *map(self._users.records.key, people or (0,))),
+            ("MGET", *self._users.records.keys(people or (0,))),
         ]
 
     async def read(

@@ -8,7 +8,7 @@ still hold the old state, so what is deleted never comes back.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import redis.asyncio as redis
@@ -53,11 +53,16 @@ class Records:
         """Where the record of `record_id` is."""
         return f"{self._prefix}{record_id}"
 
+    def keys(self, ids: Iterable[int]) -> list[str]:
+        """Where the records of `ids` are."""
+        prefix = self._prefix
+        return [f"{prefix}{i}" for i in ids]
+
     async def get(self, ids: Sequence[int]) -> list[bytes | None]:
         """One record for each id, None where there is none. Raises CacheGone."""
         if not ids:
             return []
-        keys = [self.key(i) for i in ids]
+        keys = self.keys(ids)
         return cast("list[bytes | None]", await self._store.run(lambda client: client.mget(keys)))
 
     async def put(self, records: Mapping[int, bytes]) -> None:

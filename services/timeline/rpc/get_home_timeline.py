@@ -137,7 +137,7 @@ class GetHomeTimeline:
         found: list[bytes | None] = [None] * len(tweet_ids)
         if entries:
             commands = standings.commands(viewer, authors, answered)
-            commands.append(("MGET", *map(tweets.records.key, tweet_ids)))
+            commands.append(("MGET", *tweets.records.keys(tweet_ids)))
             try:
                 *answers, found = await self._cache.exchange(commands)
             except CacheGone:
