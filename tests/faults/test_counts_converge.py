@@ -25,7 +25,7 @@ from tests.faults.crowd import Crowd, Person
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.xdist_group("faults-counts"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]
 
 ACTIONS = 10_000
