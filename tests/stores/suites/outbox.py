@@ -296,6 +296,12 @@ class OutboxSuite(ABC):
                 await db.write(add_thing(outbox, topic, n))
             await db.write(add_thing(outbox, f"{topic}-b", 100))
             await eventually(lambda: got == [100])
+
+            async def marked() -> bool:  # a moment after it was published
+                query = "SELECT count(*) FROM outbox WHERE topic = :topic AND published_ms IS NULL"
+                return await db.read(lambda tx: tx.scalar(query, {"topic": f"{topic}-b"})) == 0
+
+            await eventually(marked)
             assert await waiting(db) == 6
             await client.xgroup_destroy(stream_key(topic, 0), "nobody")
             await eventually(lambda: nothing_waits(db))
