@@ -6,11 +6,13 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from cli.errors import OperatorError
+from cli.profile import PROJECT
 
 if TYPE_CHECKING:
     from bench.figures import Outcome
@@ -53,6 +55,24 @@ def fanout(rounds: int | None, quick: bool, as_json: bool) -> None:
 
     options = Options(rounds=rounds or (3 if quick else 7), followers=2_000 if quick else 10_000)
     _run(bench_fanout(options, _say), as_json, digits=2)
+
+
+@bench.command()
+@_options
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=PROJECT / ".engines",
+    show_default="./.engines",
+    metavar="DIR",
+    help="What Kafka keeps (rookery engines).",
+)
+def bus(rounds: int | None, quick: bool, as_json: bool, folder: Path) -> None:
+    """10,000 events published to Kafka and handled: CPU per event, next to the bare client."""
+    from bench.bus import Options, bench_bus
+
+    options = Options(rounds=rounds or (3 if quick else 7), events=2_000 if quick else 10_000)
+    _run(bench_bus(options, folder, _say), as_json, digits=1)
 
 
 def _say(line: str) -> None:

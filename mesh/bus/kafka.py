@@ -83,6 +83,10 @@ class KafkaBus:
         self._closing: set[asyncio.Task[None]] = set()
         self._buried: dict[str, int] = {}
 
+    async def prepare(self, topic: str) -> None:
+        """Make a topic if there is none, before it is needed. Raises Unavailable, or ValueError for the name."""
+        await self._server.partitions(check_name("topic", topic))
+
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         if len(messages) > MAX_PUBLISH:
             raise ValueError(f"at most {MAX_PUBLISH} messages a call")
