@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import os
-import re
 import shutil
 import socket
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scripts.engines.base import LOOPBACK, Engine, EngineError, Place, Program, checked, run, write_private
+from scripts.engines.base import LOOPBACK, Engine, Place, Program, run, write_private
+from scripts.engines.java import Jars, java
 
-OLDEST_JAVA = 17
-_RECIPE = Path(__file__).with_name("kafka_jars")
-"""pom.xml names the versions, SHA256SUMS has the checksums of all that they bring."""
-_DOWNLOAD_S = 900.0
+_JARS = Jars("Kafka", Path(__file__).with_name("kafka_jars"))
 _HEAP = "-Xms64m", "-Xmx256m"
 _METADATA = 3  # the request's number in Kafka's protocol
 _METADATA_VERSION = 4
@@ -36,34 +31,12 @@ class Kafka(Engine):
 
     def install(self, cache: Path) -> None:
         """Downloads 45 MB by Maven, and checks them. Raises EngineError without Java or Maven."""
-        _java()
-        target = _jars(cache)
-        sums = _sums()
-        if all((target / name).is_file() for name in sums):
-            return
-        if shutil.which("mvn") is None:
-            raise EngineError("Kafka comes from Maven, and there is no `mvn` on the PATH: `apt-get install maven`")
-        part = target.with_name(f"{target.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        run(
-            [
-                *("mvn", "-q", "-B", "-f", str(_RECIPE / "pom.xml"), "dependency:copy-dependencies"),
-                *("-DincludeScope=runtime", f"-DoutputDirectory={part}"),
-            ],
-            what="downloading Kafka",
-            timeout=_DOWNLOAD_S,
-        )
-        there = {path.name for path in part.iterdir()}
-        if wrong := sorted(there ^ sums.keys()):
-            raise EngineError(f"Maven brought other packages than were pinned: {', '.join(wrong)}")
-        if wrong := [name for name, sha256 in sums.items() if not checked(part / name, sha256)]:
-            raise EngineError(f"packages with other contents than were pinned: {', '.join(wrong)}")
-        shutil.rmtree(target, ignore_errors=True)
-        part.replace(target)
+        java()
+        _JARS.install(cache)
 
     def start(self, place: Place) -> Sequence[Program]:
         """Nodes with logs formatted for one cluster."""
-        classes = f"{_jars(place.cache)}/*"
+        classes = f"{_JARS.folder(place.cache)}/*"
         programs = []
         for number in range(1, place.nodes + 1):
             folder = place.node(number)
@@ -72,12 +45,12 @@ class Kafka(Engine):
             if not (folder / "data" / "meta.properties").exists():
                 shutil.rmtree(folder / "data", ignore_errors=True)  # what a format that was killed left
                 tool = ("kafka.tools.StorageTool", "format", "-t", _cluster(place), "-c", str(settings))
-                run([_java(), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", classes, *tool], what="formatting")
+                run([java(), "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", classes, *tool], what="formatting")
             programs.append(
                 Program(
                     f"kafka-{number}",
                     (
-                        *(_java(), *_HEAP, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"),
+                        *(java(), *_HEAP, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"),
                         *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classes),
                         *("kafka.Kafka", str(settings)),
                     ),
@@ -146,28 +119,6 @@ def _settings(place: Place, number: int) -> dict[str, object]:
 def _cluster(place: Place) -> str:
     """The cluster's id: 16 bytes in base64, made once. The first 4 are no letters that a command line reads as `-`."""
     return base64.urlsafe_b64encode(b"rook" + bytes.fromhex(place.secret("cluster"))[4:]).decode().rstrip("=")
-
-
-def _jars(cache: Path) -> Path:
-    """What was downloaded for exactly these pins."""
-    return cache / f"kafka-{hashlib.sha256((_RECIPE / 'SHA256SUMS').read_bytes()).hexdigest()[:16]}"
-
-
-def _sums() -> dict[str, str]:
-    lines = (line.split() for line in (_RECIPE / "SHA256SUMS").read_text().splitlines())
-    return {name: sha256 for sha256, name in lines}
-
-
-def _java() -> str:
-    home = os.environ.get("JAVA_HOME")
-    found = shutil.which("java", path=f"{home}/bin" if home else None)
-    if found is None:
-        raise EngineError(f"Java {OLDEST_JAVA} is needed: `apt-get install openjdk-17-jre-headless`, or set JAVA_HOME")
-    said = run([found, "--version"], what="the version of Java")  # 8 does not know it, which is an error too
-    version = re.search(r"(\d+)", said)
-    if version is None or int(version[1]) < OLDEST_JAVA:
-        raise EngineError(f"Java {OLDEST_JAVA} or newer is needed, and {found} is older")
-    return found
 
 
 def _brokers(port: int) -> int:
