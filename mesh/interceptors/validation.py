@@ -1,8 +1,11 @@
-"""Checks requests against the protovalidate rules in the contracts."""
+"""Checks requests against the protovalidate rules in the contracts, and one rule for all texts: none has a NUL."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import protovalidate
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 from mesh.errors import InvalidArgument, Violation
@@ -10,7 +13,11 @@ from mesh.interceptors.base import Answer, Context, Next, Rpc
 
 
 class Validation:
-    """INVALID_ARGUMENT with a violation for each rule that was broken."""
+    """INVALID_ARGUMENT with a violation for each rule that was broken.
+
+    PostgreSQL keeps no NUL in a text and other stores do. It is refused for all of them, so that a request means the
+    same on each, and what one store holds can be moved to another.
+    """
 
     def __init__(self) -> None:
         self._validator = protovalidate.Validator()
@@ -32,7 +39,24 @@ class Validation:
                     )
                     for item in found
                 ]
+            else:
+                # Hardly any request has such a byte, and looking at all of them at once costs under 1 us.
+                violations = list(_nuls(request)) if b"\0" in request.SerializeToString() else []
+            if violations:
                 raise InvalidArgument("One or more parameters to your request was invalid.", violations=violations)
             return await following(request, context)
 
         return handle
+
+
+def _nuls(message: Message, path: str = "") -> Iterator[Violation]:
+    """A violation for each text with a NUL, wherever in a message it is."""
+    for field, value in message.ListFields():
+        name = path + field.name
+        if field.type not in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE):
+            continue
+        for each in value if field.is_repeated else (value,):
+            if isinstance(each, Message):
+                yield from _nuls(each, f"{name}.")
+            elif "\0" in each:
+                yield Violation(name, "must have no NUL")

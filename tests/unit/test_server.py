@@ -20,6 +20,8 @@ from google.protobuf.wrappers_pb2 import StringValue
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from rookery.tweet.v1.tweet_mesh_pb2 import ListRecentTweetsRequest
+from rookery.tweet.v1.tweet_service_pb2 import CreateTweetRequest
 from rookery.user.v1 import user_mesh_pb2
 from rookery.user.v1.user_service_pb2 import RegisterRequest
 from structlog.testing import capture_logs
@@ -36,6 +38,7 @@ from tests.unit.toys import SERVICE, Toy, ToyStub, toy_server
 ROOT = Path(__file__).parents[2]
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 Raw = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+REQUESTS = {"Register": RegisterRequest, "Tweet": CreateTweetRequest, "Recent": ListRecentTweetsRequest}
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -96,12 +99,14 @@ def handlers() -> dict[str, object]:
         "Raw": raw,
         "Created": created,
         "Register": echo,
+        "Tweet": echo,
+        "Recent": created,
     }
 
 
 @pytest.fixture
 async def toy(handlers) -> AsyncIterator[Toy]:  # type: ignore[no-untyped-def]
-    async with toy_server(handlers, requests={"Register": RegisterRequest}) as running:
+    async with toy_server(handlers, requests=REQUESTS) as running:
         yield running
 
 
@@ -195,6 +200,22 @@ async def test_each_member_that_breaks_a_rule_of_the_contract_is_named(toy: Toy)
 async def test_a_valid_request_reaches_the_handler(toy: Toy) -> None:
     request = RegisterRequest(username="ada", email="ada@example.org", password="long enough")
     assert await toy.call("Register", request) == "ada"  # member 1 of both messages
+
+
+async def test_a_text_with_a_nul_is_refused_wherever_in_a_request_it_is(toy: Toy) -> None:
+    poll = {"options": ["yes", "n\0"], "duration_minutes": 5}
+    request = CreateTweetRequest(text="fine", request_id="a\0b", poll=poll)
+    error = await failure(toy.call("Tweet", request))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    problem = json.loads(trailing(error)[PROBLEM_KEY])
+    assert sorted(name for item in problem["errors"] for name in item["parameters"]) == ["poll.options", "request_id"]
+
+
+async def test_bytes_of_other_members_may_be_zero(toy: Toy) -> None:
+    request = ListRecentTweetsRequest(author_ids=[1, 0x100], limit=1)
+    request.MergeFromString(b"\x08\x00")  # one more author, with the id zero
+    assert b"\0" in request.SerializeToString()
+    await toy.call("Recent", request)
 
 
 async def test_bytes_that_are_no_request_never_reach_a_handler(toy: Toy) -> None:
