@@ -17,7 +17,7 @@ from bench.worker import Message, work
 from mesh.bus.base import Message as Event
 from mesh.bus.base import Outgoing
 from mesh.bus.open import open_bus
-from mesh.outbox import OutboxOptions
+from mesh.outbox.relay import OutboxOptions
 
 _BATCH = OutboxOptions().batch
 

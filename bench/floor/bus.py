@@ -16,7 +16,7 @@ from bench.bus import events
 from bench.worker import Message, work
 from mesh.bus.kafka_server import MAX_RECORD_BYTES, KafkaOptions, Server, parts_of
 from mesh.bus.outage import Outage
-from mesh.outbox import OutboxOptions
+from mesh.outbox.relay import OutboxOptions
 
 _BATCH = OutboxOptions().batch
 _PARTITIONS = KafkaOptions().partitions

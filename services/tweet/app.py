@@ -15,7 +15,8 @@ from mesh.db.leases import SqlLeases
 from mesh.db.sql import Database
 from mesh.ids import LeasedIds
 from mesh.interceptors.base import Priority
-from mesh.outbox import Outbox, OutboxOptions
+from mesh.outbox.relay import OutboxOptions
+from mesh.outbox.sql import SqlOutbox
 from mesh.paging import Cursors
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
@@ -69,7 +70,7 @@ async def build(env: Environment) -> Service:
     db = await Database.open(settings.database_url)
     cache = CacheStore(settings.cache_url)
     bus = open_bus(settings.bus_url, registry=REGISTRY)
-    outbox = Outbox(db, bus, "tweet", options=OutboxOptions.keeping(settings.outbox_keep_seconds))
+    outbox = SqlOutbox(db, bus, "tweet", options=OutboxOptions.keeping(settings.outbox_keep_seconds))
     metrics = ClientMetrics.create()
     user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)
     graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)

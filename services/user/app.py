@@ -23,7 +23,8 @@ from mesh.errors import Unavailable
 from mesh.ids import LeasedIds
 from mesh.interceptors.base import Priority
 from mesh.objects import Objects
-from mesh.outbox import Outbox, OutboxOptions
+from mesh.outbox.relay import OutboxOptions
+from mesh.outbox.sql import SqlOutbox
 from mesh.paging import Cursors
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
@@ -79,7 +80,7 @@ async def build(env: Environment) -> Service:
     db = await Database.open(settings.database_url)
     cache = CacheStore(settings.cache_url)
     bus = open_bus(settings.bus_url, registry=REGISTRY)
-    outbox = Outbox(db, bus, "user", options=OutboxOptions.keeping(settings.outbox_keep_seconds))
+    outbox = SqlOutbox(db, bus, "user", options=OutboxOptions.keeping(settings.outbox_keep_seconds))
     metrics = ClientMetrics.create()
     tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)
     graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)

@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from mesh.bus.redis_streams import RedisStreamsBus
 from mesh.db.migrations import migrate
 from mesh.db.sql import Database
-from mesh.outbox import Outbox
+from mesh.outbox.sql import SqlOutbox
 from scripts.engines.catalogue import ENGINES
 from scripts.engines.control import Control
 from tests.stores.sqlite_stores import Sql
@@ -95,7 +95,7 @@ async def postgresql_store(service: str, *, pool_size: int = 4) -> AsyncIterator
         db = await Database.open(url, pool_size=pool_size, deadline=10.0)
         bus = RedisStreamsBus("unix:///nowhere/s?db=0")
         try:
-            yield Sql(db, Outbox(db, bus, service))
+            yield Sql(db, SqlOutbox(db, bus, service))
         finally:
             await bus.close()
             await db.close()

@@ -14,7 +14,8 @@ from mesh.bus.base import Message
 from mesh.bus.redis_streams import RedisStreamsBus
 from mesh.db.migrations import migrate
 from mesh.db.sql import Database, Tx
-from mesh.outbox import OUTBOX_DDL_POSTGRESQL, Outbox
+from mesh.outbox.sql import OUTBOX_DDL_POSTGRESQL, SqlOutbox
+from tests.stores.sql_outbox import OPENER
 from tests.stores.suites.outbox import QUICK, OutboxSuite, eventually, running
 
 from .engines import new_database
@@ -28,6 +29,8 @@ EACH = 40
 
 class TestOutbox(OutboxSuite):
     """All of the suite."""
+
+    opener = OPENER
 
     @asynccontextmanager
     async def opened(self, folder: Path) -> AsyncIterator[str]:
@@ -47,7 +50,7 @@ class TestOutbox(OutboxSuite):
     ) -> None:
         """The payload is a number that grows by one with each commit of its key."""
         databases = [await Database.open(url, deadline=20.0) for _ in range(WRITERS)]
-        outboxes = [Outbox(one, bus, "test", options=QUICK) for one in databases]
+        outboxes = [SqlOutbox(one, bus, "test", options=QUICK) for one in databases]
         got: defaultdict[bytes, list[int]] = defaultdict(list)
 
         async def handle(message: Message) -> None:

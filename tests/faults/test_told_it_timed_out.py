@@ -25,7 +25,7 @@ from mesh.bus.redis_streams import RedisStreamsBus
 from mesh.db.migrations import migrate
 from mesh.db.sql import Database
 from mesh.errors import AlreadyExists, DeadlineExceeded
-from mesh.outbox import Outbox
+from mesh.outbox.sql import SqlOutbox
 from services.graph.domain import Line
 from services.graph.list_domain import PeopleList
 from services.graph.store.base import GraphStore
@@ -362,7 +362,7 @@ async def opened(port: type, folder: Path) -> AsyncIterator[tuple[Any, Path]]:
     await migrate(url, PROJECT / "services" / service / "schema" / "sql")
     database = await Database.open(url)
     bus = RedisStreamsBus(f"unix://{folder}/none.sock")  # nothing is published: events stay in the outbox
-    outbox = Outbox(database, bus, service)
+    outbox = SqlOutbox(database, bus, service)
     tweets = SqlTweetStore(database, outbox)
     adapters: dict[type, Callable[[], object]] = {
         UserStore: lambda: SqlUserStore(database, outbox),

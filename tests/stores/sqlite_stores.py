@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pool, message_factory
 from mesh.bus.redis_streams import RedisStreamsBus
 from mesh.db.migrations import migrate
 from mesh.db.sql import Database, Tx
-from mesh.outbox import Outbox
+from mesh.outbox.sql import SqlOutbox
 
 from .suites.events import Event
 
@@ -25,7 +25,7 @@ class Sql:
 
     db: Database
     """Migrated by the service's own files."""
-    outbox: Outbox
+    outbox: SqlOutbox
     """It is not started: events stay where they are put, and the bus is never asked for anything."""
 
     async def plan(self, tx: Tx, query: str, params: Mapping[str, object] | None = None) -> str:
@@ -63,7 +63,7 @@ async def sqlite(service: str, folder: Path) -> AsyncIterator[Sql]:
     db = await Database.open(url)
     bus = RedisStreamsBus("unix:///nowhere/s?db=0")
     try:
-        yield Sql(db, Outbox(db, bus, service))
+        yield Sql(db, SqlOutbox(db, bus, service))
     finally:
         await bus.close()
         await db.close()

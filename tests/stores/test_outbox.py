@@ -7,13 +7,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from mesh.db.migrations import migrate
-from mesh.outbox import OUTBOX_DDL
+from mesh.outbox.sql import OUTBOX_DDL
 
+from .sql_outbox import OPENER
 from .suites.outbox import OutboxSuite
 
 
 class TestOutbox(OutboxSuite):
     """All of the suite."""
+
+    opener = OPENER
 
     @asynccontextmanager
     async def opened(self, folder: Path) -> AsyncIterator[str]:

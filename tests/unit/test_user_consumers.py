@@ -23,7 +23,7 @@ from mesh.cache.records import Records
 from mesh.cache.store import CacheStore
 from mesh.db.migrations import migrate
 from mesh.db.sql import Database
-from mesh.outbox import Outbox
+from mesh.outbox.sql import SqlOutbox
 from services.user.consumers import count_changes, subscriptions
 from services.user.domain import CountChange
 from services.user.people import People
@@ -156,7 +156,7 @@ async def world(tmp_path: Path, valkey: Valkey) -> AsyncIterator[World]:
     real_bus = RedisStreamsBus(valkey.url)  # the outbox is never started: nothing is published
     cache = CacheStore(valkey.url)
     await cache.run(lambda client: client.flushall())
-    store = SqlUserStore(db, Outbox(db, real_bus, "user"))
+    store = SqlUserStore(db, SqlOutbox(db, real_bus, "user"))
     for user_id in (ADA, BOB):
         name = f"user{user_id}"
         session = Session(user_id.to_bytes(16, "big"), user_id, b"hash", 0, 1)

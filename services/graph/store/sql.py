@@ -22,7 +22,7 @@ from sqlalchemy import TextClause, bindparam, text
 
 from mesh.db.sql import Database, Tx
 from mesh.errors import PermissionDenied
-from mesh.outbox import Outbox
+from mesh.outbox.sql import SqlOutbox
 from services.graph.domain import (
     MAX_BLOCKED_SET,
     MAX_BLOCKS,
@@ -74,7 +74,7 @@ _MUTED = _MUTES.among()
 class SqlGraphStore:
     """services.graph.store.base.GraphStore."""
 
-    def __init__(self, db: Database, outbox: Outbox, line: Line) -> None:
+    def __init__(self, db: Database, outbox: SqlOutbox, line: Line) -> None:
         self._db = db
         self._outbox = outbox
         self._line = line

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, text
 
 from mesh.db.sql import Database, Tx
 from mesh.errors import PermissionDenied
-from mesh.outbox import Outbox
+from mesh.outbox.sql import SqlOutbox
 from services.graph.domain import TOPIC
 from services.graph.list_domain import MAX_FOLLOWED, MAX_MEMBERS, MAX_OWNED, MAX_PINNED, PeopleList, no_list
 from services.graph.store.base import Edge
@@ -45,7 +45,7 @@ def _people_list(row: Any) -> PeopleList:
     )
 
 
-async def _count_listed(tx: Tx, outbox: Outbox, user_id: int, step: int) -> None:
+async def _count_listed(tx: Tx, outbox: SqlOutbox, user_id: int, step: int) -> None:
     row = (
         await tx.execute(
             "INSERT INTO people (user_id, listed_count, version) VALUES (:id, :first, 1)"
@@ -58,7 +58,7 @@ async def _count_listed(tx: Tx, outbox: Outbox, user_id: int, step: int) -> None
     await outbox.add(tx, TOPIC, str(user_id).encode(), event.DESCRIPTOR.full_name, event.SerializeToString())
 
 
-async def cut_lists(tx: Tx, outbox: Outbox, one_id: int, other_id: int) -> None:
+async def cut_lists(tx: Tx, outbox: SqlOutbox, one_id: int, other_id: int) -> None:
     """Takes each of two people off the other's lists, and out of their followers: part of a block's unit of work.
 
     An owner has 1,000 lists at most, so this is bounded.
@@ -81,7 +81,7 @@ async def cut_lists(tx: Tx, outbox: Outbox, one_id: int, other_id: int) -> None:
 class SqlListStore:
     """services.graph.store.lists.ListStore."""
 
-    def __init__(self, db: Database, outbox: Outbox) -> None:
+    def __init__(self, db: Database, outbox: SqlOutbox) -> None:
         self._db = db
         self._outbox = outbox
 

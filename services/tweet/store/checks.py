@@ -9,7 +9,7 @@ from rookery.events.v1.tweet_events_pb2 import AuthorCountsMended
 from sqlalchemy import bindparam, text
 
 from mesh.db.sql import Database, Tx
-from mesh.outbox import Outbox
+from mesh.outbox.sql import SqlOutbox
 from services.tweet.domain import Metric
 from services.tweet.store.base import Wrong
 from services.tweet.store.counts import SqlCounts, vote_metric
@@ -57,7 +57,7 @@ _SET_AUTHOR = (
 class SqlCountCheck:
     """services.tweet.store.base.CountCheck."""
 
-    def __init__(self, db: Database, outbox: Outbox, counts: SqlCounts) -> None:
+    def __init__(self, db: Database, outbox: SqlOutbox, counts: SqlCounts) -> None:
         self._db = db
         self._outbox = outbox
         self._counts = counts

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from rookery.events.v1.tweet_events_pb2 import PollVotesCounted, TweetCountsChanged
 
 from mesh.db.sql import Database, Tx
-from mesh.outbox import Outbox
+from mesh.outbox.sql import SqlOutbox
 from services.tweet.domain import Metric, StoredPoll, StoredTweet
 from services.tweet.store.base import Applied
 from services.tweet.store.rows import BY_IDS, ENGAGEMENT_TOPIC, polls_of, tweet_of
@@ -40,7 +40,7 @@ def vote_metric(position: int) -> str:
 class SqlCounts:
     """services.tweet.store.base.CountStore."""
 
-    def __init__(self, db: Database, outbox: Outbox) -> None:
+    def __init__(self, db: Database, outbox: SqlOutbox) -> None:
         self._db = db
         self._outbox = outbox
         self.changed = asyncio.Event()

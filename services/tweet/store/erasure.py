@@ -10,7 +10,7 @@ from rookery.events.v1.tweet_events_pb2 import TweetRelinked
 from sqlalchemy import bindparam, text
 
 from mesh.db.sql import Database, Tx
-from mesh.outbox import Outbox
+from mesh.outbox.sql import SqlOutbox
 from services.tweet.domain import StoredTweet, relinked
 from services.tweet.store.counts import SqlCounts, vote_metric
 from services.tweet.store.rows import BY_IDS, COLUMNS, TWEETS_TOPIC, tweet_of
@@ -63,7 +63,7 @@ class Remains(Protocol):
 class SqlRemains:
     """Remains in SQL."""
 
-    def __init__(self, db: Database, outbox: Outbox, counts: SqlCounts) -> None:
+    def __init__(self, db: Database, outbox: SqlOutbox, counts: SqlCounts) -> None:
         self._db = db
         self._counts = counts
         self._outbox = outbox

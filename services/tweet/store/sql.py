@@ -16,7 +16,7 @@ from rookery.events.v1.tweet_events_pb2 import (
 
 from mesh.db.sql import Database, Tx
 from mesh.errors import NotFound
-from mesh.outbox import Outbox
+from mesh.outbox.sql import SqlOutbox
 from services.tweet.domain import Mark, Metric, StoredPoll, StoredTweet
 from services.tweet.store.base import By, Marked
 from services.tweet.store.counts import SqlCounts
@@ -58,7 +58,7 @@ def _entry(row: Any) -> Entry:
 class SqlTweetStore:
     """services.tweet.store.base.TweetStore."""
 
-    def __init__(self, db: Database, outbox: Outbox) -> None:
+    def __init__(self, db: Database, outbox: SqlOutbox) -> None:
         self._db = db
         self._outbox = outbox
         self.counts = SqlCounts(db, outbox)

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from sqlalchemy import bindparam, text
 
 from mesh.db.sql import Database, Tx
-from mesh.outbox import Outbox
+from mesh.outbox.sql import SqlOutbox
 from services.user.store.sql import TOPIC
 
 WAITING, READY, FAILED = "waiting", "ready", "failed"
@@ -131,7 +131,7 @@ class ExportStore(Protocol):
 class SqlExportStore:
     """ExportStore in SQL."""
 
-    def __init__(self, db: Database, outbox: Outbox) -> None:
+    def __init__(self, db: Database, outbox: SqlOutbox) -> None:
         self._db = db
         self._outbox = outbox
 

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mesh.db.sql import Database, Tx, violated
 from mesh.errors import AlreadyExists, Violation
-from mesh.outbox import Outbox
+from mesh.outbox.sql import SqlOutbox
 from services.user.domain import GRACE_MS, PARSED, CountChange, Person, fold, state_changed
 from services.user.store.base import FoundWord, NewPerson, Session, SigningKey
 from services.user.words import AFTER_ALL, words_of
@@ -119,7 +119,7 @@ async def _put_words(tx: Tx, person: Person) -> None:
 class SqlUserStore:
     """services.user.store.base.UserStore."""
 
-    def __init__(self, db: Database, outbox: Outbox) -> None:
+    def __init__(self, db: Database, outbox: SqlOutbox) -> None:
         self._db = db
         self._outbox = outbox
 

@@ -1,130 +1,34 @@
-"""The transactional outbox: facts are committed with the rows that they are about, and published afterwards.
+"""The relay of an outbox, whatever database its rows are in.
 
-`Outbox.add` inserts a row in the unit's own transaction. A relay publishes rows in id order as soon as they are
-committed, and sweeps every second for what a crash left. Published rows are kept for a while, because a bus may come
-back without its last writes, or without anything: then they are published again (`_check_bus`). Consumers are
-idempotent by contract.
+Facts are committed with the rows that they are about: `add` of an adapter (sql.py) takes part in the caller's
+transaction. The relay publishes them as soon as they are committed, in the order of their commits, and sweeps every
+second for what a crash left. Published rows are kept for a while, because a bus may come back without its last writes,
+or without anything: then they are published again (`_check_bus`). Consumers are idempotent by contract.
 
-Several replicas of a service share the table. One of them relays at a time, the holder of a lease in `outbox_lease`, so
-that the first publication of a key's events is in the order of their commits. Another replica that has committed
-something marks the lease as contended; its holder then looks every 25 ms instead of every second.
+Several replicas of a service share the rows. One of them relays at a time, the holder of a lease, so that the first
+publication of a key's events is in the order of their commits. Another replica that has committed something marks the
+lease as contended; its holder then looks every 25 ms instead of every second.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 
 import structlog
-from sqlalchemy import bindparam, column, delete, select, table, text, update
 
 from mesh.bus.base import MAX_PUBLISH, Bus, Incarnation, Outgoing, PublishRefused, check_name
 from mesh.bus.lanes import backoff
 from mesh.context import current
-from mesh.db.sql import Database, Tx, Unit
 from mesh.errors import Unavailable
+from mesh.outbox.base import Checked, Lease, OutboxRows
 
-T = TypeVar("T")
-
-OUTBOX_DDL = """\
-CREATE TABLE outbox (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  topic TEXT NOT NULL,
-  key BLOB NOT NULL,
-  type TEXT NOT NULL,
-  event_id TEXT NOT NULL,
-  payload BLOB NOT NULL,
-  traceparent TEXT,
-  created_ms INTEGER NOT NULL,
-  published_ms INTEGER
-);
-CREATE INDEX outbox_waiting ON outbox (id) WHERE published_ms IS NULL;
-CREATE INDEX outbox_published ON outbox (published_ms) WHERE published_ms IS NOT NULL;
-CREATE TABLE outbox_lease (
-  name TEXT PRIMARY KEY,
-  holder TEXT NOT NULL,
-  expires_ms INTEGER NOT NULL,
-  contended_ms INTEGER NOT NULL,
-  bus_data TEXT NOT NULL,
-  bus_process TEXT NOT NULL,
-  checked_ms INTEGER NOT NULL
-);
-"""
-"""Tables of the outbox on SQLite; a service's schema repeats them in a migration of its own."""
-
-OUTBOX_DDL_POSTGRESQL = (
-    OUTBOX_DDL.replace("id INTEGER PRIMARY KEY AUTOINCREMENT", "id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY")
-    .replace("BLOB", "BYTEA")
-    .replace("_ms INTEGER", "_ms BIGINT")
-)
-"""The same tables on PostgreSQL."""
-
-_REWIND_ROWS = 2000  # a write: some 10 ms, during which other writers wait
-_PRUNE_ROWS = 2000
-_PRUNE_WRITES = 20  # a sweep
+_PRUNE_STEPS = 20  # a sweep
 _CONTENDED_S = 10.0  # for how long a mark of contention is believed
 _CONTENDED_POLL_S = 0.025
-
-_outbox = table(
-    "outbox",
-    *(column(name) for name in ("id", "topic", "key", "type", "event_id", "payload", "traceparent", "published_ms")),
-)
-_WAITING = (
-    select(
-        _outbox.c.id,
-        _outbox.c.topic,
-        _outbox.c.key,
-        _outbox.c.type,
-        _outbox.c.event_id,
-        _outbox.c.payload,
-        _outbox.c.traceparent,
-    )
-    .where(_outbox.c.published_ms.is_(None))
-    .order_by(_outbox.c.id)
-    .limit(bindparam("rows"))
-)
-_WAITING_ELSEWHERE = _WAITING.where(_outbox.c.topic.not_in(bindparam("topics", expanding=True)))
-_MARK = (
-    update(_outbox)
-    .where(_outbox.c.id.in_(bindparam("ids", expanding=True)))
-    .values(published_ms=bindparam("published_at"))
-)
-_REWIND = (
-    update(_outbox)
-    .where(
-        _outbox.c.id.in_(
-            select(_outbox.c.id).where(_outbox.c.published_ms >= bindparam("since")).limit(bindparam("rows"))
-        )
-    )
-    .values(published_ms=None)
-)
-_PRUNE = delete(_outbox).where(
-    _outbox.c.id.in_(select(_outbox.c.id).where(_outbox.c.published_ms < bindparam("before")).limit(bindparam("rows")))
-)
-_INSERT = text(
-    "INSERT INTO outbox (topic, key, type, event_id, payload, traceparent, created_ms)"
-    " VALUES (:topic, :key, :type, :event_id, :payload, :traceparent, :created_ms)"
-)
-_LEASE_TAKE = text(
-    "INSERT INTO outbox_lease (name, holder, expires_ms, contended_ms, bus_data, bus_process, checked_ms)"
-    " VALUES ('relay', :holder, :expires_ms, 0, '', '', 0)"
-    " ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_ms = excluded.expires_ms"
-    " WHERE outbox_lease.holder = excluded.holder OR outbox_lease.expires_ms < :now_ms"
-)
-_LEASE_READ = text(
-    "SELECT holder, expires_ms, contended_ms, bus_data, bus_process, checked_ms FROM outbox_lease WHERE name = 'relay'"
-)
-_LEASE_CHECKED = text(
-    "UPDATE outbox_lease SET bus_data = :data, bus_process = :process, checked_ms = :checked_ms"
-    " WHERE name = 'relay' AND holder = :holder"
-)
-_LEASE_CONTEND = text("UPDATE outbox_lease SET contended_ms = :now_ms WHERE name = 'relay' AND holder <> :holder")
-_LEASE_FREE = text("UPDATE outbox_lease SET expires_ms = 0 WHERE name = 'relay' AND holder = :holder")
 
 _log = structlog.stdlib.get_logger("mesh.outbox")
 
@@ -167,23 +71,12 @@ class OutboxOptions:
             raise ValueError(f"batch must be at most {MAX_PUBLISH}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Lease:
-    """The row of `outbox_lease`."""
-
-    holder: str
-    expires_ms: int
-    contended_ms: int
-    bus: Incarnation
-    checked_ms: int
-
-
 class Outbox:
-    """The outbox of one database.
+    """The outbox of one service; an adapter adds how an event gets into it.
 
     Args:
-        db: holds the tables of `OUTBOX_DDL`.
-        bus: where events go.
+        rows: where events wait.
+        bus: where they go.
         source: name of the service; event ids begin with it.
         options: batches and times.
         traceparent: the W3C trace context of the request that is being handled; by default that of the current call.
@@ -192,7 +85,7 @@ class Outbox:
 
     def __init__(
         self,
-        db: Database,
+        rows: OutboxRows,
         bus: Bus,
         source: str,
         *,
@@ -200,7 +93,7 @@ class Outbox:
         traceparent: Callable[[], str | None] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._db = db
+        self._rows = rows
         self._bus = bus
         self._source = check_name("source", source)
         self._options = options or OutboxOptions()
@@ -221,9 +114,8 @@ class Outbox:
         self._blocked: dict[str, tuple[int, float]] = {}  # topic -> refusals, monotonic time of the next try
         self._outage: str | None = None
 
-    async def add(
+    def event(
         self,
-        tx: Tx,
         topic: str,
         key: bytes,
         type: str,
@@ -231,11 +123,10 @@ class Outbox:
         *,
         event_id: str | None = None,
         traceparent: str | None = None,
-    ) -> str:
-        """Add an event to the unit's transaction; it is published after the commit, and never without it.
+    ) -> Outgoing:
+        """An event as this outbox takes it.
 
         Args:
-            tx: the unit's transaction.
             topic: where to.
             key: events with equal keys are published in the order of their commits.
             type: full name of the payload's message type.
@@ -243,13 +134,10 @@ class Outbox:
             event_id: identity of the fact; by default a new one.
             traceparent: by default that of the request that is being handled.
 
-        Returns:
-            The event's id.
-
         Raises:
             ValueError: the bus would refuse the event (see `Outgoing`).
         """
-        event = Outgoing(
+        return Outgoing(
             topic=topic,
             key=key,
             type=type,
@@ -257,24 +145,10 @@ class Outbox:
             event_id=event_id or f"{self._source}-{uuid.uuid4().hex}",
             traceparent=traceparent or self._traceparent(),
         )
-        if tx.dialect == "postgresql":
-            # Ids come from a sequence, before the commit. This lets no two transactions with the same key run side by
-            # side from here on, so that for a key the order of ids is that of commits (SQLite has one writer anyway).
-            await tx.execute("SELECT pg_advisory_xact_lock(:lock)", {"lock": _lock_number(topic, key)})
-        await tx.execute(
-            _INSERT,
-            {
-                "topic": event.topic,
-                "key": event.key,
-                "type": event.type,
-                "event_id": event.event_id,
-                "payload": event.payload,
-                "traceparent": event.traceparent,
-                "created_ms": self._now_ms(),
-            },
-        )
-        tx.on_commit(self._wake.set)
-        return event.event_id
+
+    def committed(self) -> None:
+        """Call it when an event was committed: it is published now, not at the next sweep."""
+        self._wake.set()
 
     async def start(self) -> None:
         """Relay in the background; whatever is down is waited for there, not here."""
@@ -296,7 +170,7 @@ class Outbox:
         if self._leads:
             self._leads_until = 0.0
             try:
-                await self._write(lambda tx: tx.execute(_LEASE_FREE, {"holder": self._holder}))
+                await self._rows.free(self._holder)
             except Unavailable:
                 _log.info("the outbox's lease was left to expire", source=self._source)
 
@@ -306,10 +180,6 @@ class Outbox:
         return self._outage is None
 
     # --- the relay ---
-
-    async def _write(self, unit: Unit[T]) -> T:
-        """Each of the relay's writes looks at no rows but those that it changes, and so is in the way of no event."""
-        return await self._db.write(unit, blind=True)
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
@@ -371,36 +241,26 @@ class Outbox:
             self._sweep_at = time.monotonic() + self._options.sweep
             return
         if not led or self._bus_seen is None:  # what the holder before knew about the bus
-            self._bus_seen, self._bus_checked_ms = lease.bus, lease.checked_ms
+            self._bus_seen, self._bus_checked_ms = lease.checked.bus, lease.checked.at_ms
         await self._check_bus()
         if time.monotonic() >= self._prune_at:
             await self._prune()
             self._prune_at = time.monotonic() + self._options.prune
         self._sweep_at = time.monotonic() + self._options.sweep
 
-    async def _take_lease(self) -> _Lease:
+    async def _take_lease(self) -> Lease:
         """Take or renew the lease, if nobody else has it."""
         asked = time.monotonic()
         now_ms = self._now_ms()
-        params = {"holder": self._holder, "now_ms": now_ms, "expires_ms": now_ms + int(self._options.lease * 1000)}
-
-        async def look(tx: Tx) -> _Lease | None:
-            row = (await tx.execute(_LEASE_READ)).first()
-            return None if row is None else _Lease(row[0], row[1], row[2], Incarnation(row[3], row[4]), row[5])
-
-        async def take(tx: Tx) -> _Lease | None:
-            await tx.execute(_LEASE_TAKE, params)
-            if self._bus_seen is not None and self._leads:
-                await tx.execute(_LEASE_CHECKED, self._checked())
-            return await look(tx)
-
-        lease = await self._db.read(look)
+        lease = await self._rows.lease()
         mine = lease is not None and lease.holder == self._holder
         free = lease is None or lease.expires_ms < now_ms
         # A renewal is a write, with its fsync: one in each third of the lease, not one in each sweep.
         if free or (mine and self._leads_until - asked < self._options.lease / 3):
-            lease = await self._write(take)
-            if lease is not None and lease.holder == self._holder:
+            checked = self._checked() if self._bus_seen is not None and self._leads else None
+            expires_ms = now_ms + int(self._options.lease * 1000)
+            lease = await self._rows.take(self._holder, now_ms, expires_ms, checked)
+            if lease.holder == self._holder:
                 # A third less than the row says: replicas' clocks differ, and a batch takes its time.
                 self._leads_until = asked + self._options.lease * 2 / 3
         if lease is None:
@@ -416,17 +276,11 @@ class Outbox:
         now = time.monotonic()
         if now < self._contended_mark_at:
             return
-        await self._write(lambda tx: tx.execute(_LEASE_CONTEND, {"now_ms": self._now_ms(), "holder": self._holder}))
+        await self._rows.contend(self._holder, self._now_ms())
         self._contended_mark_at = now + _CONTENDED_S / 2
 
-    def _checked(self) -> dict[str, Any]:
-        seen = self._bus_seen or Incarnation("", "")
-        return {
-            "data": seen.data,
-            "process": seen.process,
-            "checked_ms": self._bus_checked_ms,
-            "holder": self._holder,
-        }
+    def _checked(self) -> Checked:
+        return Checked(self._bus_seen or Incarnation("", ""), self._bus_checked_ms)
 
     async def _check_bus(self) -> None:
         """Publish again what the bus may have lost.
@@ -455,59 +309,43 @@ class Outbox:
         changed = bus != seen
         self._bus_seen, self._bus_checked_ms, self._bus_failed_ms = bus, now_ms, None
         if changed:
-            await self._write(lambda tx: tx.execute(_LEASE_CHECKED, self._checked()))
+            await self._rows.check(self._holder, self._checked())
 
     async def _rewind(self, since_ms: int) -> int:
         total = 0
-
-        async def unit(tx: Tx) -> int:
-            return (await tx.execute(_REWIND, {"since": since_ms, "rows": _REWIND_ROWS})).rowcount
-
         while True:
-            rows = await self._write(unit)
+            rows, more = await self._rows.rewind(since_ms)
             total += rows
-            if rows < _REWIND_ROWS:
+            if not more:
                 return total
             await self._take_lease()
 
     async def _prune(self) -> None:
-        before = self._now_ms() - int(self._options.keep * 1000)
-
-        async def unit(tx: Tx) -> int:
-            return (await tx.execute(_PRUNE, {"before": before, "rows": _PRUNE_ROWS})).rowcount
-
-        for _ in range(_PRUNE_WRITES):
-            if await self._write(unit) < _PRUNE_ROWS:
+        before_ms = self._now_ms() - int(self._options.keep * 1000)
+        for _ in range(_PRUNE_STEPS):
+            if not await self._rows.prune(before_ms):
                 return
 
     async def _publish(self) -> bool:
         """Publish one batch; whether there may be more."""
         now = time.monotonic()
         topics = [topic for topic, (_, again_at) in self._blocked.items() if again_at > now]
-
-        async def unit(tx: Tx) -> Sequence[Any]:
-            if topics:
-                params = {"rows": self._options.batch, "topics": topics}
-                return (await tx.execute(_WAITING_ELSEWHERE, params)).all()
-            return (await tx.execute(_WAITING, {"rows": self._options.batch})).all()
-
-        rows = await self._db.read(unit)
+        rows = await self._rows.waiting(self._options.batch, topics)
         if not rows:
             return False
         refused: frozenset[int] = frozenset()
         try:
-            await self._bus.publish([Outgoing(row[1], row[2], row[3], row[5], row[4], row[6]) for row in rows])
+            await self._bus.publish([row.event for row in rows])
         except PublishRefused as error:
             refused = error.refused
             _log.warning("the bus has no room", source=self._source, error=str(error))
         except Unavailable:
             self._bus_failed_ms = self._now_ms() if self._bus_failed_ms is None else self._bus_failed_ms
             raise
-        ids = [row[0] for position, row in enumerate(rows) if position not in refused]
-        self._note_refusals({row[1] for row in rows}, {rows[position][1] for position in refused})
-        if ids:
-            params = {"ids": ids, "published_at": self._now_ms()}
-            await self._write(lambda tx: tx.execute(_MARK, params))
+        published = [row for position, row in enumerate(rows) if position not in refused]
+        self._note_refusals({row.event.topic for row in rows}, {rows[position].event.topic for position in refused})
+        if published:
+            await self._rows.mark(published, self._now_ms())
         return len(rows) == self._options.batch or bool(refused)
 
     def _note_refusals(self, tried: set[str], refused: set[str]) -> None:
@@ -518,9 +356,3 @@ class Outbox:
             refusals = self._blocked.get(topic, (0, 0.0))[0] + 1
             wait = backoff(refusals, 0.05, self._options.backoff_cap)
             self._blocked[topic] = (refusals, time.monotonic() + wait)
-
-
-def _lock_number(topic: str, key: bytes) -> int:
-    """An advisory lock's number (signed, 64 bits) for a key of a topic."""
-    digest = hashlib.blake2b(topic.encode() + b"\0" + key, digest_size=8).digest()
-    return int.from_bytes(digest, signed=True)
