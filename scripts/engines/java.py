@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.engines.base import EngineError, checked, run
+from scripts.engines import maven
+from scripts.engines.base import EngineError, run
 
 OLDEST_JAVA = 17
-_DOWNLOAD_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,44 +21,15 @@ class Jars:
     engine: str
     """The engine's name, for messages."""
     recipe: Path
-    """A folder: pom.xml names the versions, SHA256SUMS has the checksums of all that they bring."""
+    """A folder: pom.xml names the versions, SHA256SUMS has paths and checksums of all that they bring (`maven.py`)."""
 
     def folder(self, cache: Path) -> Path:
         """What was downloaded for exactly these pins."""
-        pins = hashlib.sha256((self.recipe / "SHA256SUMS").read_bytes()).hexdigest()[:16]
-        return cache / f"{self.engine.lower()}-{pins}"
+        return cache / f"{self.engine.lower()}-{maven.edition(self.recipe)}"
 
     def install(self, cache: Path) -> None:
         """Downloads them if they are not there, and checks them. Raises EngineError."""
-        target = self.folder(cache)
-        sums = self._sums()
-        if all((target / name).is_file() for name in sums):
-            return
-        if shutil.which("mvn") is None:
-            raise EngineError(
-                f"{self.engine} comes from Maven, and there is no `mvn` on the PATH: `apt-get install maven`"
-            )
-        part = target.with_name(f"{target.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        run(
-            [
-                *("mvn", "-q", "-B", "-f", str(self.recipe / "pom.xml"), "dependency:copy-dependencies"),
-                *("-DincludeScope=runtime", f"-DoutputDirectory={part}"),
-            ],
-            what=f"downloading {self.engine}",
-            timeout=_DOWNLOAD_S,
-        )
-        there = {path.name for path in part.iterdir()}
-        if wrong := sorted(there ^ sums.keys()):
-            raise EngineError(f"Maven brought other packages than were pinned: {', '.join(wrong)}")
-        if wrong := [name for name, sha256 in sums.items() if not checked(part / name, sha256)]:
-            raise EngineError(f"packages with other contents than were pinned: {', '.join(wrong)}")
-        shutil.rmtree(target, ignore_errors=True)
-        part.replace(target)
-
-    def _sums(self) -> dict[str, str]:
-        lines = (line.split() for line in (self.recipe / "SHA256SUMS").read_text().splitlines())
-        return {name: sha256 for sha256, name in lines}
+        maven.download(maven.pins(self.recipe), self.folder(cache), what=self.engine)
 
 
 def java() -> str:

@@ -30,7 +30,7 @@ class Kafka(Engine):
         return 1 if asked < 3 else 3
 
     def install(self, cache: Path) -> None:
-        """Downloads 45 MB by Maven, and checks them. Raises EngineError without Java or Maven."""
+        """Downloads 45 MB, and checks them. Raises EngineError without Java."""
         java()
         _JARS.install(cache)
 
