@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import pwd
 import secrets
 import signal
 import socket
@@ -30,15 +28,6 @@ class EngineError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """Whom a program runs as."""
-
-    name: str
-    uid: int
-    gid: int
-
-
-@dataclass(frozen=True, slots=True)
 class Program:
     """One process of an engine."""
 
@@ -48,8 +37,6 @@ class Program:
     """Program and arguments. It stays in the foreground, and is the process that is stopped and killed."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """What it gets besides PATH, HOME and LANG."""
-    account: Account | None = None
-    """Whom it runs as; None for whoever starts it."""
     stop: signal.Signals = signal.SIGTERM
     """What ends it in order."""
     stop_s: float = 30.0
@@ -85,17 +72,10 @@ class Place:
             write_private(self.folder / "secrets.json", json.dumps(words, indent=1))
         return words[name]
 
-    def node(self, number: int, account: Account | None = None) -> Path:
-        """The folder of a node's data, made if missing, for the account that it runs as only.
-
-        Args:
-            number: from 1.
-            account: whose it is; None for whoever starts it.
-        """
+    def node(self, number: int) -> Path:
+        """The folder of a node's data, from 1; made if missing, for whoever starts it only."""
         found = self.folder / str(number)
         found.mkdir(mode=0o700, exist_ok=True)
-        if account is not None:
-            os.chown(found, account.uid, account.gid)
         return found
 
 
@@ -184,28 +164,11 @@ def listens(port: int, host: str = LOOPBACK) -> bool:
         return False
 
 
-def account(*names: str) -> Account | None:
-    """Whom a program runs as that refuses to run as root: the first of these accounts that is there.
-
-    None when this process is not root, so that it runs as whoever started it. Raises EngineError when none is there.
-    """
-    if os.geteuid() != 0:
-        return None
-    for name in names:
-        try:
-            found = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return Account(name, found.pw_uid, found.pw_gid)
-    raise EngineError(f"it does not run as root, and there is no account {' or '.join(names)}")
-
-
-def run(command: Sequence[str], *, whom: Account | None = None, what: str, **more: object) -> str:
+def run(command: Sequence[str], *, what: str, **more: object) -> str:
     """Runs a program to its end and gives its output.
 
     Args:
         command: program and arguments.
-        whom: as whom.
         what: what it does, for the message of a failure.
         more: for subprocess.run: `cwd`, `env`, `input`, `timeout` (60 s by default).
 
@@ -213,8 +176,6 @@ def run(command: Sequence[str], *, whom: Account | None = None, what: str, **mor
         EngineError: it failed or took too long; the message ends with its last lines.
     """
     options: dict[str, Any] = {"timeout": 60.0, **more}
-    if whom is not None:
-        options |= {"user": whom.uid, "group": whom.gid, "extra_groups": []}
     try:
         done = subprocess.run([*command], capture_output=True, text=True, check=False, **options)
     except FileNotFoundError:

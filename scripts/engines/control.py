@@ -191,10 +191,6 @@ class Control:
 
     def _spawn(self, program: Program) -> None:
         environment = {name: value for name, value in os.environ.items() if name in _INHERITED}
-        whom = program.account
-        as_whom: dict[str, Any] = {}
-        if whom is not None:
-            as_whom = {"user": whom.uid, "group": whom.gid, "extra_groups": []}
         log = self._folder / f"{program.name}.log"
         try:
             with log.open("ab") as out:
@@ -207,7 +203,6 @@ class Control:
                     cwd=self._folder,
                     start_new_session=True,  # a terminal's Ctrl-C is not for it
                     umask=0o077,
-                    **as_whom,
                 )
         except OSError as error:
             raise EngineError(f"{program.name} cannot be started: {error.strerror}") from None

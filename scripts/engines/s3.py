@@ -1,63 +1,57 @@
-"""An S3 server: versitygw before a folder, built from its Go modules at pinned versions and checksums."""
+"""An S3 server: S3Proxy before a folder, from Maven packages at pinned versions and checksums."""
 
 from __future__ import annotations
 
-import hashlib
 import http.client
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scripts.engines.base import LOOPBACK, Engine, EngineError, Place, Program, run
+from scripts.engines.base import LOOPBACK, Engine, Place, Program, write_private
+from scripts.engines.java import Jars, java
 
-_MODULE = Path(__file__).with_name("versitygw")
-"""go.mod names the version, go.sum has the checksums of all that is built in."""
-_PACKAGE = "github.com/versity/versitygw/cmd/versitygw"
-_BUILD_S = 1_200.0
+_JARS = Jars("S3Proxy", Path(__file__).with_name("s3proxy_jars"))
+_HEAP = "-Xms32m", "-Xmx192m"
 _BUCKET = "rookery"
 _REGION = "us-east-1"
+# Without it the log has every step of every request.
+_LOGGING = """<configuration>
+ <appender name="out" class="ch.qos.logback.core.ConsoleAppender">
+  <encoder><pattern>%d %-5level %logger{20} %msg%n</pattern></encoder>
+ </appender>
+ <root level="warn"><appender-ref ref="out"/></root>
+</configuration>
+"""
 
 
 class S3(Engine):
-    """One server, one bucket."""
+    """One server, one bucket. Keys are checked as S3 does (Signature Version 4)."""
 
     name = "s3"
-    summary = "versitygw, built with Go"
-    start_s = 30.0
+    summary = "S3Proxy 4.1.0 from Maven, needs Java 17"
+    start_s = 60.0
 
     def install(self, cache: Path) -> None:
-        """Builds it, which takes minutes the first time. Raises EngineError without Go."""
-        target = _binary(cache)
-        if target.exists():
-            return
-        if shutil.which("go") is None:
-            raise EngineError("the S3 server is built with Go 1.25 or newer, and there is no `go` on the PATH")
-        part = target.with_name(f"{target.name}.part")
-        environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-        run(
-            ["go", "build", "-trimpath", "-ldflags=-s -w", "-o", str(part), _PACKAGE],
-            what="building versitygw",
-            cwd=_MODULE,
-            env=environment,
-            timeout=_BUILD_S,
-        )
-        part.replace(target)
+        """Downloads 30 MB, and checks them. Raises EngineError without Java."""
+        java()
+        _JARS.install(cache)
 
     def start(self, place: Place) -> Sequence[Program]:
-        """The gateway before the node's folder."""
+        """The server before the node's folder, where a bucket is a folder and an object a file."""
         folder = place.node(1)
-        (folder / "objects").mkdir(exist_ok=True)
-        (folder / "attributes").mkdir(exist_ok=True)
+        (folder / "buckets").mkdir(exist_ok=True)
+        logging = folder / "logback.xml"
+        logging.write_text(_LOGGING)
+        settings = folder / "s3proxy.properties"
+        write_private(settings, "".join(f"{name}={value}\n" for name, value in _settings(place).items()))
         return [
             Program(
                 "s3-1",
                 (
-                    *(str(_binary(place.cache)), "--port", f"{LOOPBACK}:{place.port('http')}", "--region", _REGION),
-                    *("--quiet", "--health", "/health"),
-                    *("posix", "--sidecar", str(folder / "attributes"), str(folder / "objects")),
+                    *(java(), *_HEAP, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"),
+                    *(f"-Dlogback.configurationFile={logging}", "-cp", f"{_JARS.folder(place.cache)}/*"),
+                    *("org.gaul.s3proxy.Main", "--properties", str(settings)),
                 ),
-                environment={"ROOT_ACCESS_KEY": place.secret("access"), "ROOT_SECRET_KEY": place.secret("secret")},
             )
         ]
 
@@ -65,7 +59,7 @@ class S3(Engine):
         """Whether it answers that it is well."""
         connection = http.client.HTTPConnection(LOOPBACK, place.port("http"), timeout=2.0)
         try:
-            connection.request("GET", "/health")
+            connection.request("GET", "/healthz")
             status = connection.getresponse().status
         except OSError:
             return "does not listen"
@@ -92,16 +86,25 @@ class S3(Engine):
         shutil.rmtree(_buckets(place, name.replace("_", "-")), ignore_errors=True)
 
 
+def _settings(place: Place) -> dict[str, object]:
+    return {
+        "s3proxy.endpoint": f"http://{LOOPBACK}:{place.port('http')}",
+        "s3proxy.authorization": "aws-v4",
+        "s3proxy.identity": place.secret("access"),
+        "s3proxy.credential": place.secret("secret"),
+        "s3proxy.jetty.max-threads": 32,
+        "jclouds.provider": "filesystem-nio2",
+        "jclouds.filesystem.basedir": place.node(1) / "buckets",
+        # It asks for a key of the store behind it, which a folder has not.
+        "jclouds.identity": "folder",
+        "jclouds.credential": "folder",
+    }
+
+
 def _buckets(place: Place, name: str) -> Path:
-    return place.node(1) / "objects" / name
+    return place.node(1) / "buckets" / name
 
 
 def _url(place: Place, bucket: str) -> str:
     who = f"{place.secret('access')}:{place.secret('secret')}"
     return f"s3://{who}@{bucket}?endpoint=http://{LOOPBACK}:{place.port('http')}&region={_REGION}"
-
-
-def _binary(cache: Path) -> Path:
-    """What was built of exactly these modules."""
-    pinned = hashlib.sha256((_MODULE / "go.mod").read_bytes() + (_MODULE / "go.sum").read_bytes()).hexdigest()
-    return cache / f"versitygw-{pinned[:16]}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -18,15 +17,13 @@ from tests.called import watched
 from tests.e2e.harness import register
 from tests.stores.suites.outbox import eventually
 
-from .engines import ROOT
-
 IN_TIME_S = 10.0
 
 
 @pytest.mark.usefixtures("postgresql")
-async def test_a_mesh_whose_database_is_killed_loses_nothing_and_needs_no_restart() -> None:
-    server = Control(PostgreSQL(), ROOT / ".engines" / "killed-mesh")
-    await asyncio.to_thread(server.up, fresh=True)
+async def test_a_mesh_whose_database_is_killed_loses_nothing_and_needs_no_restart(tmp_path: Path) -> None:
+    server = Control(PostgreSQL(), tmp_path / "engines")
+    await asyncio.to_thread(server.up)
     try:
         with tempfile.TemporaryDirectory(prefix="mesh-", dir="/tmp") as folder:
             async with running_mesh(Path(folder), env=server.urls()) as mesh, watched(mesh.url) as edge:
@@ -64,4 +61,3 @@ async def test_a_mesh_whose_database_is_killed_loses_nothing_and_needs_no_restar
                 assert [mesh.restarts(name) for name in SERVICES] == [0] * len(SERVICES)
     finally:
         await asyncio.to_thread(server.down)
-        shutil.rmtree(server.folder.parent)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -278,13 +277,12 @@ async def test_counts_that_two_replicas_add_up_are_added_once() -> None:
 
 @pytest.fixture
 def own_server(tmp_path: Path, postgresql: Control) -> Iterator[Control]:
-    """A server that the test may kill. It is where its account can go: not in pytest's folder, which is one's own."""
+    """A server that the test may kill."""
     del postgresql
-    control = Control(PostgreSQL(), ROOT / ".engines" / "killed-postgresql")
-    control.up(fresh=True)
+    control = Control(PostgreSQL(), tmp_path / "engines")
+    control.up()
     yield control
     control.down()
-    shutil.rmtree(control.folder.parent)
 
 
 async def test_without_the_server_callers_are_told_at_once_and_with_it_they_are_served_again(
