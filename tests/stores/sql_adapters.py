@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mesh.db.sql import Tx
+from mesh.db.leases import SqlLeases
+from mesh.db.sql import Database, Tx
+from mesh.ids import LeaseStore
+from mesh.outbox.base import OutboxRows
+from mesh.outbox.sql import SqlRows
 from services.graph.domain import Line
+from services.graph.store import erasure as graph_erasure
+from services.graph.store.base import GraphStore
+from services.graph.store.lists import ListStore
 from services.graph.store.sql import SqlGraphStore
 from services.graph.store.sql_lists import SqlListStore
+from services.tweet.store import erasure as tweet_erasure
+from services.tweet.store.base import CountCheck, CountStore, PollStore, TweetStore
 from services.tweet.store.checks import SqlCountCheck
 from services.tweet.store.sql import SqlTweetStore
-from services.user.store.exports import SqlExportStore
+from services.user.store.base import KeyStore, SessionStore, UserStore
+from services.user.store.exports import ExportStore, SqlExportStore
 from services.user.store.sql import SqlKeyStore, SqlSessionStore, SqlUserStore
 
 from .sqlite_stores import Sql
 from .suites.exports import ExportStores
 from .suites.graph import LINE, GraphStores
 from .suites.lists import ListStores
+from .suites.told_it_timed_out import LINE as TOLD_LINE
+from .suites.told_it_timed_out import Told
 from .suites.tweets import TweetStores
 from .suites.users import UserStores
 
@@ -139,3 +151,70 @@ def list_stores(sql: Sql) -> ListStores:
 def in_order(plan: str) -> bool:
     """Whether a plan reads indexes in their order, in the words of SQLite and of PostgreSQL."""
     return "index" in plan.lower() and not any(word in plan for word in ("TEMP B-TREE", "SCAN", "Sort", "Seq Scan"))
+
+
+_VOLATILE = {
+    "outbox": {"id", "event_id", "created_ms", "traceparent"},
+    "count_changes": {"id"},
+    "worker_leases": {"expires_ms"},
+    "outbox_lease": {"expires_ms", "contended_ms"},
+}
+"""Columns that differ from run to run: times, random names, and numbers of which a unit that runs again takes some."""
+_TABLES = {
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'",
+    "postgresql": "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()",
+}
+_MISCOUNTS = (
+    "UPDATE poll_options SET votes = 5",
+    "UPDATE tweets SET quote_count = 5",
+    "UPDATE authors SET like_count = 5",
+)
+
+
+def told(sql: Sql, service: str) -> Told:
+    """For ToldItTimedOutSuite."""
+    db, outbox = sql.db, sql.outbox
+    ports: dict[type, object] = {LeaseStore: SqlLeases(db), OutboxRows: SqlRows(db)}
+    if service == "user":
+        ports |= {
+            UserStore: SqlUserStore(db, outbox),
+            SessionStore: SqlSessionStore(db),
+            KeyStore: SqlKeyStore(db),
+            ExportStore: SqlExportStore(db, outbox),
+        }
+    elif service == "graph":
+        ports |= {
+            GraphStore: SqlGraphStore(db, outbox, Line(TOLD_LINE)),
+            ListStore: SqlListStore(db, outbox),
+            graph_erasure.Remains: graph_erasure.SqlRemains(db),
+        }
+    else:
+        tweets = SqlTweetStore(db, outbox)
+        ports |= {
+            TweetStore: tweets,
+            PollStore: tweets.polls,
+            CountStore: tweets.counts,
+            CountCheck: SqlCountCheck(db, outbox, tweets.counts),
+            tweet_erasure.Remains: tweet_erasure.SqlRemains(db, outbox, tweets.counts),
+        }
+
+    async def miscount() -> None:
+        for statement in _MISCOUNTS:
+            await db.write(lambda tx, statement=statement: tx.execute(statement))  # type: ignore[misc]
+
+    return Told(ports, lambda: content(db), miscount)
+
+
+async def content(db: Database) -> dict[str, list[str]]:
+    """Every row of every table, less what differs from run to run."""
+
+    async def unit(tx: Tx) -> dict[str, list[str]]:
+        found = {}
+        for table in (await tx.execute(_TABLES[tx.dialect])).scalars().all():
+            rows = (await tx.execute(f"SELECT * FROM {table}")).mappings().all()
+            less = _VOLATILE.get(table, set())
+            if table != "schema_migrations" and not table.startswith("_"):
+                found[table] = sorted(str({name: row[name] for name in row if name not in less}) for row in rows)
+        return found
+
+    return await db.read(unit)

@@ -94,6 +94,8 @@ class SqlRemains:
                 return None
             before = tweet_of(row)
             after = relinked(before, user_id)
+            if after == before:  # it was done before, and told
+                return None
             changed = (
                 await tx.execute(
                     "UPDATE tweets SET in_reply_to_user_id = :answered, entities = :entities, version = version + 1"
