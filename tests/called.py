@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from scripts.operations import known_operations, name_of
+from tests.clients import client_of
 
 
 class Called:
@@ -46,8 +47,7 @@ async def _answered(response: httpx.Response) -> None:
 
 def watched(url: str, **more: object) -> httpx.AsyncClient:
     """A client of an edge whose calls are taken down."""
-    settings = {"timeout": 20, "trust_env": False, **more}
-    return httpx.AsyncClient(base_url=url, event_hooks={"response": [_answered]}, **settings)  # type: ignore[arg-type]
+    return client_of(url, event_hooks={"response": [_answered]}, **more)
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from cli.stores import Stores, open_stores
 from cli.supervisor import Mesh, running_mesh
 from mesh.cache.store import CacheStore
 from mesh.db.sql import Tx
+from tests.clients import client_of
 from tests.conftest import CELEBRITY_FOLLOWERS
 from tests.e2e.harness import Account, home_members, register_many
 from views.lists import home_lists
@@ -45,7 +46,7 @@ async def mesh() -> AsyncIterator[Mesh]:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def edge(mesh: Mesh) -> AsyncIterator[httpx.AsyncClient]:
     """A client of its edge."""
-    async with httpx.AsyncClient(base_url=mesh.url, timeout=20, trust_env=False) as client:
+    async with client_of(mesh.url) as client:
         yield client
 
 

@@ -20,6 +20,7 @@ import grpc
 import httpx
 import pytest
 import pytest_asyncio
+from httpx_aiohttp import AiohttpTransport
 
 from cli.check import check_timelines
 from cli.profile import SERVICES
@@ -77,7 +78,7 @@ class Insisting(httpx.AsyncBaseTransport):
     """Sends a request again while its answer is that it took too long, or that a service is not there."""
 
     def __init__(self) -> None:
-        self._transport = httpx.AsyncHTTPTransport()
+        self._transport = AiohttpTransport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         for _ in range(100):

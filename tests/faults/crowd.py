@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from tests.clients import client_of
+
 PEOPLE = 12
 STEADY = 4
 """Whom each person follows all the time; everybody's next ones in a ring."""
@@ -147,7 +149,7 @@ class Crowd:
     """
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.AsyncClient(base_url=url, timeout=_REQUEST_S, trust_env=False)
+        self._client = client_of(url, timeout=_REQUEST_S)
         self.people: list[Person] = []
         self.record = Record()
         self._chance = random.Random(7)

@@ -15,6 +15,7 @@ from cli.state import running_state
 from cli.stores import Stores, open_stores
 from cli.supervisor import Mesh
 from mesh.db.sql import Tx
+from tests.clients import client_of
 from tests.e2e.harness import Account, register_many
 
 pytestmark = [
@@ -48,7 +49,7 @@ async def insist(person: Account, method: str, path: str, **more: object) -> Non
 
 async def test_counts_are_exact_after_kill_9_in_the_middle(mesh: Mesh, stores: Stores) -> None:
     """Twelve people like and unlike three tweets for as long as it takes to kill `tweet` five times."""
-    async with httpx.AsyncClient(base_url=mesh.url, timeout=10, trust_env=False) as edge:
+    async with client_of(mesh.url, timeout=10) as edge:
         people = await register_many(edge, 12)
         tweets = [await people[0].tweet(f"number {number}") for number in range(3)]
         killed = asyncio.Event()
