@@ -28,6 +28,7 @@ _COMMANDS = {
     "migrate": _Entry("cli.migrate:migrate", "Bring the stores' schemas up to date."),
     "seed": _Entry("cli.seed:seed", "Fill a mesh that runs with accounts, follows and tweets."),
     "check": _Entry("cli.check:check", "Compare what the mesh answers with its tables."),
+    "move": _Entry("cli.move:move", "Copy a store to another one, perhaps of another kind."),
     "engines": _Entry("cli.engines:engines", "Real stores from packages, for the cluster profile's tests."),
     "bench": _Entry("cli.bench:bench", "Measure CPU per request, next to the floor."),
 }

@@ -11,10 +11,10 @@ import random
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import click
 from rookery.graph.v1.graph_mesh_pb2 import GetFollowingRequest
@@ -31,14 +31,12 @@ from rookery.user.v1.user_service_pb2_grpc import AuthServiceStub
 from cli.errors import OperatorError
 from cli.graphs import Graph, read_edge_list, scale_free
 from cli.options import data_option
+from cli.phases import Phases
 from cli.samples import display_name, tweet_text, username
 from cli.state import MeshState, running_state
 from mesh.client import Destination
 from mesh.context import CallContext, enter
 from mesh.errors import AlreadyExists, DeadlineExceeded, MeshError, Unauthenticated, Unavailable
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 T = TypeVar("T")
 _PASSWORD = "rookery-seed"  # noqa: S105 -- of sample accounts; printed at the end
@@ -46,7 +44,6 @@ _PEOPLE, _LINKS = 200, 10
 _NAMES = 100  # in one ResolveUsernames
 _CALL_S = 10.0
 _GIVE_UP_S = 60.0  # of one call that is refused again and again: longer than any service takes to come back
-_LINE_S = 5.0  # between lines where there is no terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,54 +89,6 @@ class Outcome:
     """Follows that were not there before."""
 
 
-class Screen:
-    """Shows how far each phase is: bars on a terminal, a line every 5 s elsewhere."""
-
-    def __init__(self) -> None:
-        self._bars: Progress | None = None
-
-    @contextmanager
-    def live(self) -> Iterator[None]:
-        """Inside, phases are shown."""
-        if not sys.stdout.isatty():
-            yield
-            return
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        with Progress(
-            TextColumn("{task.description:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-        ) as bars:
-            self._bars = bars
-            try:
-                yield
-            finally:
-                self._bars = None
-
-    @contextmanager
-    def phase(self, name: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Gives a function that is told how many more are done."""
-        if self._bars is not None:
-            bars, task = self._bars, self._bars.add_task(name, total=total)
-            yield lambda count: _advance(bars, task, count)
-            return
-        started = said = time.monotonic()
-        done = 0
-
-        def advance(count: int) -> None:
-            nonlocal done, said
-            done += count
-            if time.monotonic() - said >= _LINE_S:
-                said = time.monotonic()
-                click.echo(f"{name:<9} {done:,} of {total:,}")
-
-        yield advance
-        click.echo(f"{name:<9} {done:,} of {total:,} in {time.monotonic() - started:.1f} s")
-
-
-def _advance(bars: Progress, task: TaskID, count: int) -> None:
-    bars.advance(task, count)
-
-
 class Seeder:
     """Makes a sample true.
 
@@ -149,7 +98,7 @@ class Seeder:
         screen: is told how far things are.
     """
 
-    def __init__(self, state: MeshState, *, concurrency: int, screen: Screen) -> None:
+    def __init__(self, state: MeshState, *, concurrency: int, screen: Phases) -> None:
         self._concurrency = concurrency
         self._screen = screen
         targets = {name: process["target"] for name, process in state["processes"].items()}
@@ -300,9 +249,9 @@ def _violations(error: MeshError) -> str:
 
 
 @asynccontextmanager
-async def seeder(state: MeshState, *, concurrency: int = 32, screen: Screen | None = None) -> AsyncIterator[Seeder]:
+async def seeder(state: MeshState, *, concurrency: int = 32, screen: Phases | None = None) -> AsyncIterator[Seeder]:
     """A Seeder, closed after the block."""
-    made = Seeder(state, concurrency=concurrency, screen=screen or Screen())
+    made = Seeder(state, concurrency=concurrency, screen=screen or Phases())
     try:
         yield made
     finally:
@@ -347,7 +296,7 @@ def seed(data: Path, graph: Path | None, people: int | None, tweets: int, seed_:
 
 
 async def _seed(state: MeshState, sample: Sample, concurrency: int) -> None:
-    screen = Screen()
+    screen = Phases()
     started = time.monotonic()
     async with seeder(state, concurrency=concurrency, screen=screen) as made:
         with screen.live():

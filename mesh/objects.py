@@ -12,6 +12,7 @@ here alone. What S3 said it has, it has.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import re
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable
@@ -150,6 +151,40 @@ class Objects:
         except NotFound:
             return
 
+    async def page(self, after: str, limit: int) -> list[Stored]:
+        """The first `limit` (1,000 at most) of all objects with keys after `after` (empty for none), in their order.
+
+        Raises Unavailable.
+        """
+        if not 0 < limit <= _MAX_LIST:
+            raise ValueError(f"a page has 1 to {_MAX_LIST} objects")
+        folder = self._folder
+        if folder is None:  # a bucket's lists are in order
+            return await self._bounded(after, self._listed(None, after, limit))
+
+        def first() -> list[Stored]:
+            paths = (path for path in folder.rglob("*") if not _UNFINISHED.fullmatch(path.name) and path.is_file())
+            keys = (path.relative_to(folder).as_posix() for path in paths)
+            found = []
+            for key in heapq.nsmallest(limit, (key for key in keys if key > after)):
+                known = (folder / key).stat()
+                found.append(Stored(key, known.st_size, int(known.st_mtime * 1000)))
+            return found
+
+        try:
+            return await asyncio.to_thread(first)
+        except OSError as error:
+            raise Unavailable("the store of objects does not answer") from error
+
+    async def _listed(self, prefix: str | None, after: str | None, limit: int) -> list[Stored]:
+        found: list[Stored] = []
+        async for page in obstore.list(self._store, prefix, offset=after or None, chunk_size=limit):
+            for one in page[: limit - len(found)]:
+                found.append(Stored(one["path"], one["size"], int(one["last_modified"].timestamp() * 1000)))
+            if len(found) >= limit:
+                break
+        return found
+
     async def list(self, prefix: str, *, limit: int = _MAX_LIST) -> list[Stored]:
         """Up to `limit` (1,000 at most) objects whose keys begin with the segments `prefix`, in any order.
 
@@ -158,17 +193,7 @@ class Objects:
         _checked(prefix)
         if not 0 < limit <= _MAX_LIST:
             raise ValueError(f"a list has 1 to {_MAX_LIST} objects")
-
-        async def some() -> list[Stored]:
-            found: list[Stored] = []
-            async for page in obstore.list(self._store, prefix, chunk_size=limit):
-                for one in page[: limit - len(found)]:
-                    found.append(Stored(one["path"], one["size"], int(one["last_modified"].timestamp() * 1000)))
-                if len(found) >= limit:
-                    break
-            return found
-
-        return await self._bounded(prefix, some())
+        return await self._bounded(prefix, self._listed(prefix, None, limit))
 
     async def forget_unfinished(self, *, older_s: float) -> int:
         """Deletes up to 1,000 files that writers which died left behind, begun that long ago; gives how many.

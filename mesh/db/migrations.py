@@ -27,7 +27,11 @@ _MIGRATIONS_DDL = (
     "CREATE TABLE IF NOT EXISTS schema_migrations ("
     "number INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_ms BIGINT NOT NULL)"
 )
+UNFINISHED = "unfinished_copy"
+"""Table of a store that a copy is under way to (mesh/transfer): no service may take a part for the whole."""
 _MIGRATION_LOCK = 0x6D65_7368  # advisory lock key: "mesh"
+_UNFINISHED_SQLITE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+_UNFINISHED_POSTGRESQL = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = :name"
 _MIGRATE_WAIT_S = 60.0  # for another process's migration to end
 
 
@@ -66,7 +70,7 @@ def load_migrations(folder: Path) -> list[Migration]:
     return [found[number] for number in sorted(found)]
 
 
-async def migrate(url: str, folder: Path) -> list[str]:
+async def migrate(url: str, folder: Path, *, unfinished: bool = False) -> list[str]:
     """Bring the schema at `url` up to the newest file of `folder`.
 
     Files are named `NNN_name.sql`, applied in order, forward only, each in a transaction of its own, and recorded in
@@ -76,21 +80,22 @@ async def migrate(url: str, folder: Path) -> list[str]:
     Args:
         url: as for `Database.open`.
         folder: the schema folder of this backend.
+        unfinished: whether a store that a copy is under way to may be migrated: only the copy itself asks for that.
 
     Returns:
         The names that this call applied.
 
     Raises:
-        MigrationError: an applied file was changed or is missing, a file is numbered below an applied one, or a
-            statement failed.
+        MigrationError: an applied file was changed or is missing, a file is numbered below an applied one, a
+            statement failed, or a copy to the store is under way.
         Unavailable: the database cannot be reached.
     """
     parsed = make_url(url)
     migrations = await asyncio.to_thread(load_migrations, folder)
     if parsed.get_backend_name() == "sqlite":
-        return await asyncio.to_thread(_migrate_sqlite, sqlite_path(parsed), migrations)
+        return await asyncio.to_thread(_migrate_sqlite, sqlite_path(parsed), migrations, unfinished)
     if parsed.get_backend_name() == "postgresql":
-        return await _migrate_postgresql(parsed, migrations)
+        return await _migrate_postgresql(parsed, migrations, unfinished)
     raise ValueError(f"no database backend for {parsed.drivername!r}")
 
 
@@ -137,7 +142,13 @@ def split_sqlite(script: str) -> list[str]:
     return statements
 
 
-def _migrate_sqlite(path: Path, migrations: Sequence[Migration]) -> list[str]:
+def _check_whole(found: object) -> None:
+    """Raises MigrationError when there is a table UNFINISHED."""
+    if found is not None:
+        raise MigrationError("a copy to it is under way: end it with `rookery move`, or begin with an empty store")
+
+
+def _migrate_sqlite(path: Path, migrations: Sequence[Migration], unfinished: bool) -> list[str]:
     applied_now: list[str] = []
     raw = sqlite3.connect(path, timeout=_MIGRATE_WAIT_S, isolation_level=None)
     try:
@@ -149,6 +160,8 @@ def _migrate_sqlite(path: Path, migrations: Sequence[Migration]) -> list[str]:
             raw.execute("BEGIN EXCLUSIVE")  # one process at a time; each looks again at what is left to do
             try:
                 raw.execute(_MIGRATIONS_DDL)
+                if not unfinished:
+                    _check_whole(raw.execute(_UNFINISHED_SQLITE, (UNFINISHED,)).fetchone())
                 rows = raw.execute("SELECT number, name, sha256 FROM schema_migrations").fetchall()
                 migration = _next_migration({row[0]: (row[1], row[2]) for row in rows}, migrations)
                 if migration is not None:
@@ -186,14 +199,14 @@ def _apply_sqlite(raw: sqlite3.Connection, migration: Migration) -> None:
     )
 
 
-async def _migrate_postgresql(url: URL, migrations: Sequence[Migration]) -> list[str]:
+async def _migrate_postgresql(url: URL, migrations: Sequence[Migration], unfinished: bool) -> list[str]:
     applied_now: list[str] = []
     engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 10.0})
     try:
         async with asyncio.timeout(_MIGRATE_WAIT_S * 10):
             while True:
                 async with engine.begin() as connection:
-                    migration = await _apply_postgresql(connection, migrations)
+                    migration = await _apply_postgresql(connection, migrations, unfinished)
                 if migration is None:
                     return applied_now
                 applied_now.append(migration.name)
@@ -207,10 +220,14 @@ async def _migrate_postgresql(url: URL, migrations: Sequence[Migration]) -> list
         await engine.dispose()
 
 
-async def _apply_postgresql(connection: AsyncConnection, migrations: Sequence[Migration]) -> Migration | None:
+async def _apply_postgresql(
+    connection: AsyncConnection, migrations: Sequence[Migration], unfinished: bool
+) -> Migration | None:
     await connection.execute(text(f"SET LOCAL lock_timeout = {int(_MIGRATE_WAIT_S * 1000)}"))
     await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
     await connection.execute(text(_MIGRATIONS_DDL))
+    if not unfinished:
+        _check_whole((await connection.execute(text(_UNFINISHED_POSTGRESQL), {"name": UNFINISHED})).first())
     rows = await connection.execute(text("SELECT number, name, sha256 FROM schema_migrations"))
     migration = _next_migration({row[0]: (row[1], row[2]) for row in rows}, migrations)
     if migration is None:

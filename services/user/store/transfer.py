@@ -1,0 +1,90 @@
+"""What the users store is made of, for copies to another one (mesh/transfer)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mesh.transfer.base import Kind, Transfer, Type
+from mesh.transfer.sql import SqlTransfer
+
+_INTEGER, _TEXT, _BYTES, _BOOLEAN = Type.INTEGER, Type.TEXT, Type.BYTES, Type.BOOLEAN
+
+KINDS: Sequence[Kind] = (
+    Kind(
+        "users",
+        ("id",),
+        {
+            "id": _INTEGER,
+            "username": _TEXT,
+            "username_key": _TEXT,
+            "email": _TEXT,
+            "email_key": _TEXT,
+            "password_hash": _TEXT,
+            "name": _TEXT,
+            "description": _TEXT,
+            "location": _TEXT,
+            "url": _TEXT,
+            "protected": _BOOLEAN,
+            "verified": _BOOLEAN,
+            "followers_count": _INTEGER,
+            "following_count": _INTEGER,
+            "tweet_count": _INTEGER,
+            "like_count": _INTEGER,
+            "listed_count": _INTEGER,
+            "followers_version": _INTEGER,
+            "following_version": _INTEGER,
+            "tweets_version": _INTEGER,
+            "likes_version": _INTEGER,
+            "listed_version": _INTEGER,
+            "version": _INTEGER,
+            "pinned_tweet_id": _INTEGER,
+            "language": _TEXT,
+            "country": _TEXT,
+            "entities": _BYTES,
+            "parsed": _INTEGER,
+            "deactivated_ms": _INTEGER,
+            "suspended": _BOOLEAN,
+        },
+        frozenset({"entities"}),
+    ),
+    Kind("user_words", ("word", "user_id"), {"word": _TEXT, "user_id": _INTEGER}),
+    Kind(
+        "sessions",
+        ("id",),
+        {"id": _BYTES, "user_id": _INTEGER, "token_hash": _BYTES, "created_ms": _INTEGER, "expires_ms": _INTEGER},
+    ),
+    Kind("signing_keys", ("kid",), {"kid": _TEXT, "jwk": _TEXT, "created_ms": _INTEGER}),
+    Kind(
+        "exports",
+        ("id",),
+        {
+            "id": _INTEGER,
+            "user_id": _INTEGER,
+            "status": _TEXT,
+            "progress": _INTEGER,
+            "attempts": _INTEGER,
+            "holder": _TEXT,
+            "lease_ms": _INTEGER,
+            "finished_ms": _INTEGER,
+            "expires_ms": _INTEGER,
+            "size": _INTEGER,
+        },
+    ),
+    Kind("erasures", ("user_id",), {"user_id": _INTEGER, "until_ms": _INTEGER}),
+)
+"""In the order in which they refer to each other."""
+LEFT_OUT: Mapping[str, str] = {
+    "outbox": "moved as mesh.transfer.base.EVENTS",
+    "outbox_lease": "who relays, and what they know of a bus that may be another at the target",
+    "worker_leases": "of processes that have ended",
+}
+"""Tables that are no kind, and why."""
+
+
+_SCHEMAS = Path(__file__).parents[1] / "schema"
+
+
+async def open_transfer(url: str, *, target: bool) -> Transfer:
+    """The users store behind a URL, as an end of a copy. Raises as SqlTransfer.open."""
+    return await SqlTransfer.open(url, _SCHEMAS, KINDS, target=target)

@@ -1,0 +1,154 @@
+"""Stores as they are after people used them for a while: something of every kind, by the ports' own methods.
+
+Numbers come from a seeded chance, so that the same store is made each time.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+
+from rookery.api.v2.tweet_pb2 import MentionEntity, TweetEntities
+from rookery.events.v1.user_events_pb2 import UserErased, UserProfileChanged
+
+from mesh.errors import MeshError
+from services.graph.list_domain import PeopleList
+from services.tweet.domain import Choice, Mark, StoredPoll, StoredTweet
+from services.tweet.store.erasure import Remains
+from services.user.domain import CountChange
+from services.user.store.base import Session, SigningKey
+from tests.stores.suites.exports import ExportStores
+from tests.stores.suites.graph import GraphStores
+from tests.stores.suites.lists import ListStores
+from tests.stores.suites.tweets import TweetStores
+from tests.stores.suites.users import UserStores
+
+PEOPLE = range(1, 21)
+COUNTS = ("followers", "following", "tweets", "likes", "listed")
+NOW = 1_800_000_000_000
+ODD = "'); DROP TABLE x; -- \\ % _ \U0001f468‍\U0001f469‍\U0001f467 \u202e ÿ"
+
+
+async def fill_users(users: UserStores, exports: ExportStores) -> None:
+    """People with profiles, sessions, counts and words; some are gone, suspended or erased. Keys, exports."""
+    chance = random.Random("users")
+    for person in PEOPLE:
+        await exports.person(person, f"Person_{person}")
+        changes: dict[str, str | bool | int] = {"description": f"I am {person} {ODD}", "protected": person % 5 == 0}
+        if person % 3 == 0:
+            changes |= {
+                "url": "https://example.org/a?b=c",
+                "language": "pt-BR",
+                "country": "BR",
+                "pinned_tweet_id": person,
+            }
+        await users.users.update(person, changes, UserProfileChanged(user_id=person))
+    await users.users.apply_counts(
+        [CountChange(person, count, chance.randrange(1000), 7) for person in PEOPLE for count in COUNTS]
+    )
+    for number in range(25):
+        person = chance.choice(PEOPLE)
+        session = Session(chance.randbytes(16), person, chance.randbytes(32), NOW + number, NOW * 2)
+        await users.sessions.add(session, f"hash of Person_{person}")
+    await users.users.suspend(3, suspended=True)
+    await users.users.deactivate(4, "hash of Person_4", NOW)
+    for number in range(3):
+        await users.keys.add_signing_key(SigningKey(f"kid{number}", "{}", NOW + number), unless_since_ms=NOW * 2)
+    await exports.ready(10, 1, now_ms=NOW, expires_ms=NOW * 2)
+    await exports.exports.begin(11, 2, finished_after_ms=0)
+    await exports.exports.erase(6, UserErased(user_id=6), until_ms=NOW * 2)
+
+
+async def fill_graph(graph: GraphStores, lists: ListStores) -> None:
+    """Follows, requests, blocks, mutes; lists with members, followers and pins, of which some are gone or switched and
+    not settled yet."""
+    chance = random.Random("graph")
+    number = 1_000
+    for _ in range(150):
+        one, other = chance.sample(PEOPLE, 2)
+        number += 1
+        does = chance.choices(
+            (graph.graph.follow, graph.graph.request, graph.graph.mute, graph.graph.block, graph.graph.accept),
+            (12, 4, 3, 1, 2),
+        )[0]
+        with suppress(MeshError):  # across a block
+            await does(one, other, number)
+    for person in PEOPLE:
+        await graph.graph.mark_seen(person, NOW + person)
+    for list_id in range(1, 8):
+        owner = chance.choice(PEOPLE)
+        made = PeopleList(list_id, owner, f"List {list_id}", ODD, list_id % 4 == 0, 0, 0)
+        await lists.lists.create(made, f"request {list_id}" if list_id % 2 else "")
+        for person in PEOPLE:
+            number += 1
+            with suppress(MeshError):  # across a block, or another's private list
+                if chance.random() < 0.4:
+                    await lists.lists.add_member(list_id, owner, person, number)
+                if chance.random() < 0.3:
+                    await lists.lists.follow_list(list_id, person, number)
+                if chance.random() < 0.1:
+                    await lists.lists.pin(list_id, person, number)
+        if list_id % 5 == 0:
+            await lists.lists.delete(list_id, owner)
+        elif list_id % 3 == 0:
+            await lists.lists.update(list_id, owner, name=None, description=None, private=list_id % 4 != 0)
+
+
+async def fill_tweets(stores: TweetStores, remains: Remains) -> None:
+    """Tweets, answers, quotes, retweets, polls with votes, likes, bookmarks; some deleted, some with a person taken
+    out. What they count is not added up yet, but for the first half."""
+    chance = random.Random("tweets")
+    there: list[StoredTweet] = []
+    for number in range(1, 71):
+        author = chance.choice(PEOPLE)
+        about = chance.choice(there) if there else None
+        new = StoredTweet(
+            number * 1_000, author, f"Number {number} {ODD}", lang="en", possibly_sensitive=number % 7 == 0
+        )
+        members: dict[str, object] = {}
+        mentioned: set[int] = set()
+        poll = None
+        kind = chance.randrange(6) if about is not None else 0
+        if about is not None and kind == 1:
+            members = {
+                "in_reply_to_tweet_id": about.id,
+                "in_reply_to_user_id": about.author_id,
+                "conversation_id": about.conversation_id,
+            }
+            mentioned = {about.author_id} - {author}
+        elif about is not None and kind == 2:
+            members = {"quoted_id": about.id}
+        elif about is not None and kind == 3 and not about.retweeted_id:
+            members = {"retweeted_id": about.id, "retweeted_author_id": about.author_id, "text": f"RT {about.text}"}
+        elif kind == 4:
+            other = chance.choice(PEOPLE)
+            entities = TweetEntities(mentions=[MentionEntity(start=0, end=2, username=f"p{other}", id=other)])
+            members = {"entities": entities.SerializeToString()}
+            mentioned = {other} - {author}
+        elif kind == 5:
+            poll = StoredPoll(new.id + 1, new.id, 60, NOW * 2, (Choice(1, "yes"), Choice(2, "no")))
+            members = {"poll_id": poll.id}
+        made = StoredTweet(**{**{name: getattr(new, name) for name in new.__slots__}, **members})  # type: ignore[arg-type]
+        with suppress(MeshError):  # what it repeats was deleted
+            request = f"request {number}" if number % 3 else ""
+            there.append(await stores.tweets.create(made, request, mentioned, poll))
+        for _ in range(4):
+            tweet = chance.choice(there)
+            with suppress(MeshError):  # deleted
+                mark = chance.choice((Mark.LIKE, Mark.LIKE, Mark.BOOKMARK))
+                await stores.tweets.mark(
+                    mark, chance.choice(PEOPLE), tweet.id, number * 1_000 + chance.randrange(1_000)
+                )
+            if tweet.poll_id:
+                with suppress(MeshError):
+                    await stores.polls.vote(tweet.poll_id, chance.choice(PEOPLE), chance.randint(1, 2), NOW)
+        if number % 9 == 0:
+            gone = chance.choice(there)
+            await stores.tweets.delete(gone.id, gone.author_id)
+            await stores.tweets.purge(gone.id, 3)  # a part: the rest follows by the event
+        if number in (20, 40):
+            while (await stores.counts.apply(100)).changes:
+                pass
+    await stores.counts.add_impressions({tweet.id: 3 for tweet in there[:50]})
+    for tweet_id in await remains.pointing(7, 100):
+        await remains.relink(tweet_id, 7)
