@@ -197,7 +197,7 @@ def _key(path: Path) -> str:
 def _schema(service: str, url: str) -> Path:
     """Where the schema of a service is for the database behind a URL: `sql` is SQLite's."""
     backend = url.partition("://")[0].partition("+")[0]
-    return PROJECT / "services" / service / "schema" / ("postgresql" if backend == "postgresql" else "sql")
+    return PROJECT / "services" / service / "schema" / (backend if backend in ("postgresql", "cassandra") else "sql")
 
 
 def _brings_own_valkey(operator: Mapping[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""Schema migrations: numbered SQL files, applied in order, forward only."""
+"""Schema migrations: numbered files, applied in order, forward only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mesh.errors import Unavailable
 
 _log = structlog.stdlib.get_logger("mesh.db.migrations")
 
-_MIGRATION_NAME = re.compile(r"(\d{3})_([a-z0-9_]+)\.sql")
+_MIGRATION_NAME = re.compile(r"(\d{3})_([a-z0-9_]+)\.[a-z]+")
 _MIGRATIONS_DDL = (
     "CREATE TABLE IF NOT EXISTS schema_migrations ("
     "number INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_ms BIGINT NOT NULL)"
@@ -49,19 +49,23 @@ class Migration:
     sha256: str
 
 
-def load_migrations(folder: Path) -> list[Migration]:
+def load_migrations(folder: Path, suffix: str = "sql") -> list[Migration]:
     """The migrations in `folder`, in order.
 
+    Args:
+        folder: where.
+        suffix: of the files: `sql`, `cql`.
+
     Raises:
-        MigrationError: no such folder, a `.sql` file that is not named `NNN_name.sql`, or a number used twice.
+        MigrationError: no such folder, a file with this suffix that is not named `NNN_name`, or a number used twice.
     """
     if not folder.is_dir():
         raise MigrationError(f"no schema folder {folder.name!r}")
     found: dict[int, Migration] = {}
-    for path in sorted(folder.glob("*.sql")):
+    for path in sorted(folder.glob(f"*.{suffix}")):
         match = _MIGRATION_NAME.fullmatch(path.name)
         if match is None:
-            raise MigrationError(f"{path.name} is not named NNN_name.sql")
+            raise MigrationError(f"{path.name} is not named NNN_name.{suffix}")
         number = int(match[1])
         if number in found:
             raise MigrationError(f"{path.name} has the number of {found[number].name}")
@@ -73,12 +77,13 @@ def load_migrations(folder: Path) -> list[Migration]:
 async def migrate(url: str, folder: Path, *, unfinished: bool = False) -> list[str]:
     """Bring the schema at `url` up to the newest file of `folder`.
 
-    Files are named `NNN_name.sql`, applied in order, forward only, each in a transaction of its own, and recorded in
-    `schema_migrations`. Safe to run again, and by several processes at once. A database that is ahead of the folder is
-    accepted (an older release runs on a newer schema during a roll-back).
+    Files are named `NNN_name.sql` (`.cql` for Cassandra), applied in order, forward only, each in a transaction of its
+    own where the database has such, and recorded in `schema_migrations`. Safe to run again, and by several processes
+    at once. A database that is ahead of the folder is accepted (an older release runs on a newer schema during a
+    roll-back).
 
     Args:
-        url: as for `Database.open`.
+        url: as for `Database.open` or `Cassandra.open`.
         folder: the schema folder of this backend.
         unfinished: whether a store that a copy is under way to may be migrated: only the copy itself asks for that.
 
@@ -90,6 +95,10 @@ async def migrate(url: str, folder: Path, *, unfinished: bool = False) -> list[s
             statement failed, or a copy to the store is under way.
         Unavailable: the database cannot be reached.
     """
+    if url.startswith("cassandra://"):
+        from mesh.db.cassandra_migrations import migrate_cassandra  # its driver is not for those who have no need of it
+
+        return await migrate_cassandra(url, await asyncio.to_thread(load_migrations, folder, "cql"))
     parsed = make_url(url)
     migrations = await asyncio.to_thread(load_migrations, folder)
     if parsed.get_backend_name() == "sqlite":
@@ -99,7 +108,7 @@ async def migrate(url: str, folder: Path, *, unfinished: bool = False) -> list[s
     raise ValueError(f"no database backend for {parsed.drivername!r}")
 
 
-def _next_migration(applied: Mapping[int, tuple[str, str]], migrations: Sequence[Migration]) -> Migration | None:
+def next_migration(applied: Mapping[int, tuple[str, str]], migrations: Sequence[Migration]) -> Migration | None:
     """The first file to apply, after a check of those that were.
 
     Args:
@@ -163,7 +172,7 @@ def _migrate_sqlite(path: Path, migrations: Sequence[Migration], unfinished: boo
                 if not unfinished:
                     _check_whole(raw.execute(_UNFINISHED_SQLITE, (UNFINISHED,)).fetchone())
                 rows = raw.execute("SELECT number, name, sha256 FROM schema_migrations").fetchall()
-                migration = _next_migration({row[0]: (row[1], row[2]) for row in rows}, migrations)
+                migration = next_migration({row[0]: (row[1], row[2]) for row in rows}, migrations)
                 if migration is not None:
                     _apply_sqlite(raw, migration)
                 raw.execute("COMMIT")
@@ -229,7 +238,7 @@ async def _apply_postgresql(
     if not unfinished:
         _check_whole((await connection.execute(text(_UNFINISHED_POSTGRESQL), {"name": UNFINISHED})).first())
     rows = await connection.execute(text("SELECT number, name, sha256 FROM schema_migrations"))
-    migration = _next_migration({row[0]: (row[1], row[2]) for row in rows}, migrations)
+    migration = next_migration({row[0]: (row[1], row[2]) for row in rows}, migrations)
     if migration is None:
         return None
     # The server itself splits a script (simple query protocol), so quotes, comments and $$ bodies are as it sees them.

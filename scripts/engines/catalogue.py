@@ -1,13 +1,18 @@
-"""The engines that there are, in the order in which they start."""
+"""The engines that there are, in the order in which they start.
+
+Where two of them serve the same store, the later one has it: PostgreSQL serves all that are made of tables, and those
+after it take the stores that they are for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from scripts.engines.base import Engine
+from scripts.engines.cassandra import Cassandra
 from scripts.engines.kafka import Kafka
 from scripts.engines.postgresql import PostgreSQL
 from scripts.engines.s3 import S3
 
-ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in (PostgreSQL(), Kafka(), S3())}
+ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in (PostgreSQL(), Cassandra(), Kafka(), S3())}
 """By name."""
