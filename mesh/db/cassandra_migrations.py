@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
-from cassandra import ConsistencyLevel
+from cassandra import ConsistencyLevel, InvalidRequest
 from cassandra.cluster import Cluster, Session
 from cassandra.query import SimpleStatement
 
@@ -112,7 +112,7 @@ class _Run:
                 f'CREATE KEYSPACE IF NOT EXISTS "{keyspace}" WITH replication ='
                 f" {{'class': 'NetworkTopologyStrategy', '{where}': {self._address.replicas}}}"
             )
-        self._session.set_keyspace(keyspace)
+        self._settled(lambda: self._session.set_keyspace(keyspace))
         there = {
             row[0]
             for row in self._ask("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", keyspace)
@@ -121,6 +121,8 @@ class _Run:
             if table.split()[5] not in there:
                 self._define(table)
         self._agree()
+        self._settled(lambda: self._ask("SELECT holder FROM schema_lock WHERE name = 'migrate'"))
+        self._settled(lambda: self._next(steps))
         if self._next(steps) is None:  # most often nothing is to be done, and nobody needs the lock for that
             return []
         self._lock()
@@ -173,6 +175,19 @@ class _Run:
     def _agree(self) -> None:
         """Wait until all nodes have the same schema. Raises the driver's own error when they have not."""
         self._cluster.refresh_keyspace_metadata(self._address.keyspace, max_schema_agreement_wait=_AGREE_S)
+
+    def _settled(self, ask: Callable[[], object]) -> None:
+        """What another process makes at this moment is listed a little before it is there: ask until it is."""
+        until = time.monotonic() + _AGREE_S
+        while True:
+            try:
+                ask()
+            except InvalidRequest:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_POLL_S)
+            else:
+                return
 
     def _lock(self) -> None:
         self._wait(

@@ -44,7 +44,7 @@ class Cassandra(Engine):
         return 1 if asked < 3 else 3
 
     def install(self, cache: Path) -> None:
-        """Downloads 67 MB by Maven, and checks them. Raises EngineError without Java or Maven."""
+        """Downloads 67 MB, and checks them. Raises EngineError without Java."""
         java()
         _JARS.install(cache)
 
