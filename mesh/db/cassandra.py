@@ -70,7 +70,7 @@ _CONNECT_S = 5.0  # for one node
 _RECONNECT_S = 0.2, 5.0  # from, to
 _HEARTBEAT_S, _HEARTBEAT_ANSWER_S = 3.0, 2.0  # a node that hangs is left alone after the sum
 _PAGE = 1_000
-_READS = "reads"  # the profile with speculative execution
+_READS = "reads"  # the way with speculative execution
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _TOKENS = -(1 << 63), (1 << 63) - 1  # of Murmur3Partitioner
 
@@ -102,7 +102,7 @@ class Address:
     hosts: tuple[tuple[str, int], ...]
     """Some of the nodes; the others are found."""
     keyspace: str
-    user: str = ""
+    login: str = ""
     password: str = field(default="", repr=False)
     datacentre: str | None = None
     """The one whose nodes are asked, and whose quorum counts. None: that of the nodes named."""
@@ -124,7 +124,7 @@ class Address:
         place, _, query = rest.partition("?")
         who, _, where = place.rpartition("@")
         nodes, _, keyspace = where.partition("/")
-        user, _, password = who.partition(":")
+        login, _, password = who.partition(":")
         options = dict(parse_qsl(query, keep_blank_values=True))
         if unknown := sorted(options.keys() - {"dc", "rf", "tls", "ca"}):
             raise ValueError(f"a cassandra:// URL has no option {', '.join(unknown)}")
@@ -136,7 +136,7 @@ class Address:
         return cls(
             hosts=tuple(_host(node) for node in nodes.split(",")),
             keyspace=keyspace,
-            user=unquote(user),
+            login=unquote(login),
             password=unquote(password),
             datacentre=options.get("dc") or None,
             replicas=int(replicas),
@@ -278,12 +278,10 @@ class _Call:
         self._answers = answers
         self._response: Any = None
 
-    def send(
-        self, session: Session, statement: Any, profile: object, timeout: float, paging_state: bytes | None
-    ) -> None:
+    def send(self, session: Session, statement: Any, way: object, timeout: float, paging_state: bytes | None) -> None:
         try:
             self._response = session.execute_async(
-                statement, timeout=timeout, execution_profile=profile, paging_state=paging_state
+                statement, timeout=timeout, execution_profile=way, paging_state=paging_state
             )
         except BaseException:
             self._owner._left()
@@ -451,7 +449,7 @@ class Cassandra:
         until = self._until(deadline)
         prepared = {cql: await self._prepare(cql, until) for cql in {cql for cql, _ in statements}}
         session = await self._at(until)
-        profile = _READS if reads else EXEC_PROFILE_DEFAULT
+        way = _READS if reads else EXEC_PROFILE_DEFAULT
         whole = _Several(self._loop.create_future(), len(statements))
 
         def go() -> None:
@@ -466,7 +464,7 @@ class Cassandra:
                 bound.is_idempotent = True
                 self._inside += 1  # at most `concurrency` above the limit, for each caller that was let in
                 remaining = max(0.001, until - self._loop.time())
-                _Call(self, whole.part(position)).send(session, bound, profile, remaining, None)
+                _Call(self, whole.part(position)).send(session, bound, way, remaining, None)
             except BaseException as error:  # noqa: BLE001 - it belongs to the caller, whatever it is
                 if not whole.future.done():
                     whole.future.set_exception(error)
@@ -625,7 +623,7 @@ class Cassandra:
         cql: str,
         until: float,
         one: _One | None = None,
-        profile: object = EXEC_PROFILE_DEFAULT,
+        way: object = EXEC_PROFILE_DEFAULT,
         more: bytes | None = None,
     ) -> list[Row]:
         session = self._session or await self._at(until)
@@ -636,7 +634,7 @@ class Cassandra:
             await self._enter(until)
         started = self._loop.time()
         try:
-            _Call(self, one).send(session, statement, profile, max(0.001, until - started), more)
+            _Call(self, one).send(session, statement, way, max(0.001, until - started), more)
             return await one.future
         except Exception as error:
             raise told(error) from error
@@ -695,7 +693,7 @@ def driver_cluster(address: Address, connection_class: type[LoopConnection]) -> 
     }
     return Cluster(
         contact_points=list(address.hosts),
-        auth_provider=PlainTextAuthProvider(address.user, address.password) if address.user else None,
+        auth_provider=PlainTextAuthProvider(address.login, address.password) if address.login else None,
         ssl_context=ssl.create_default_context(cafile=address.authority) if address.tls else None,
         # Version 5 adds checksums to frames, which the driver computes in Python.
         protocol_version=ProtocolVersion.V4,

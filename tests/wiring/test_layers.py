@@ -74,7 +74,8 @@ AS_NAMES = frozenset({"feed", "feeds", "follow", "followed", "like", "liked", "l
 """Words of the domain that are plain English too: no name in `mesh` may have them, prose may ("what is like this")."""
 ALLOWED = re.compile(
     r"x-user-id"  # the edge's header, which mesh/context.py names; all else calls its owner the viewer
-    r"|\b(?:rediss?|postgresql\+asyncpg)://user@"  # a URL's user
+    r"|\b(?:rediss?|postgresql\+asyncpg)://user@|\bcassandra://\[user:"  # a URL's user
+    r"|\b(?:EXEC_PROFILE_DEFAULT|ExecutionProfile|execution_profiles?)\b"  # what Cassandra's driver calls its options
 )
 
 
