@@ -19,7 +19,7 @@ run: $(RUN)  ## Installs what is needed, starts the whole mesh and prints where 
 	@exec $(BIN)/rookery up --port $(PORT) --data $(DATA)
 
 test: $(DEV)  ## Runs all tests on the embedded profile.
-	$(BIN)/python -m pytest -n $${TEST_WORKERS:-2} --dist loadfile --no-loadscope-reorder --ignore tests/engines
+	$(BIN)/python -m pytest -n $${TEST_WORKERS:-3} --dist loadfile --no-loadscope-reorder --ignore tests/engines
 
 # Sets of engines run one after the other, so that a small machine suffices.
 test-engines: $(DEV)  ## Runs the stores' tests on real engines, and the mesh's on them.

@@ -17,7 +17,7 @@ from cli.profile import PROJECT
 )
 async def test_a_benchmark_prints_its_costs_and_ratios(name: str, process: str) -> None:
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "cli.main", "bench", name, "--quick", "--json"),
+        *(sys.executable, "-m", "cli.main", "bench", name, "--quick", "--rounds", "1", "--json"),
         cwd=PROJECT,
         env={key: value for key, value in os.environ.items() if not key.startswith("ROOKERY_")},
         stdout=asyncio.subprocess.PIPE,

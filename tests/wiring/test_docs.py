@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import functools
 import importlib
 import importlib.util
 import os
@@ -102,6 +103,7 @@ def settings_of(path: Path) -> dict[str, str]:
     return found
 
 
+@functools.cache
 def variables() -> dict[str, str]:
     """Every variable that any code reads, with its default where the code has one."""
     found = settings_of(ROOT / "mesh" / "settings.py") or {}
@@ -135,6 +137,7 @@ class Anything:
         return None
 
 
+@functools.cache
 def groups() -> set[tuple[str, str, str]]:
     """(topic, group, service) of all subscriptions."""
     found = set()
@@ -147,6 +150,7 @@ def groups() -> set[tuple[str, str, str]]:
     return found
 
 
+@functools.cache
 def events() -> dict[str, tuple[str, str]]:
     """Topic and key of each event, as its contract's comment says."""
     found: dict[str, tuple[str, str]] = {}
@@ -158,6 +162,7 @@ def events() -> dict[str, tuple[str, str]]:
     return found
 
 
+@functools.cache
 def writers() -> dict[str, str]:
     """Service that publishes on each topic, by its constants TOPIC, TWEETS_TOPIC and the like."""
     found: dict[str, str] = {}
@@ -188,6 +193,7 @@ def key_prefixes() -> set[str]:
     return found
 
 
+@functools.cache
 def rpcs() -> dict[str, set[str]]:
     """`Service.Method` of each package's domain."""
     described = descriptor_pb2.FileDescriptorSet.FromString((ROOT / "gen" / "descriptors.pb").read_bytes())
