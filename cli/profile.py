@@ -15,7 +15,7 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -48,6 +48,16 @@ _SHARED: dict[str, str] = {
 }
 SERVICES = tuple(_OWN)
 """In dependency order."""
+
+STORES: Mapping[str, str] = {
+    "users": "ROOKERY_USERS_URL",
+    "graph": "ROOKERY_GRAPH_URL",
+    "tweets": "ROOKERY_TWEETS_URL",
+    "bus": "ROOKERY_BUS_URL",
+    "cache": "ROOKERY_CACHE_URL",
+    "objects": "ROOKERY_OBJECTS_URL",
+}
+"""What is kept somewhere, in a word for people, and the variable with the URL."""
 
 _SUPERVISED = ("ROOKERY_LISTEN", "ROOKERY_METRICS_LISTEN")
 _OWNERS = {name: service for service, own in _OWN.items() for name in own}
@@ -155,8 +165,28 @@ class Embedded:
         return [*stores, *services, _envoy(place)]
 
 
-PROFILES: Mapping[str, Callable[[], Profile]] = {"embedded": Embedded}
+def _cluster() -> Profile:
+    from cli.cluster import Cluster  # which knows all engines: not for those who never ask
+
+    return Cluster()
+
+
+PROFILES: Mapping[str, Callable[[], Profile]] = {"embedded": Embedded, "cluster": _cluster}
 """By name."""
+
+
+def kinds(environments: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """What each store is, such as `postgresql`, by its name in `STORES`.
+
+    Args:
+        environments: of the processes that use them.
+    """
+    found = {name: value for environment in environments for name, value in environment.items()}
+    return {
+        store: found[variable].partition("://")[0].partition("+a")[0]  # without the driver, aiosqlite or asyncpg
+        for store, variable in STORES.items()
+        if found.get(variable)
+    }
 
 
 def inherited(operator: Mapping[str, str]) -> dict[str, str]:
@@ -195,9 +225,9 @@ def _key(path: Path) -> str:
 
 
 def _schema(service: str, url: str) -> Path:
-    """Where the schema of a service is for the database behind a URL: `sql` is SQLite's."""
-    backend = url.partition("://")[0].partition("+")[0]
-    return PROJECT / "services" / service / "schema" / (backend if backend in ("postgresql", "cassandra") else "sql")
+    """Where the schema of a service is for the store behind a URL: a folder by the URL's scheme; `sql` is SQLite's."""
+    scheme = url.partition("://")[0].partition("+")[0]
+    return PROJECT / "services" / service / "schema" / ("sql" if scheme == "sqlite" else scheme)
 
 
 def _brings_own_valkey(operator: Mapping[str, str]) -> bool:

@@ -14,6 +14,7 @@ import click
 from cli.errors import OperatorError
 from cli.options import data_option
 from cli.probe import Probe, ProbeKind, ask
+from cli.profile import kinds
 from cli.state import MeshState, ProcessState, holder, read_state
 
 _PROBE_S = 2.0
@@ -99,15 +100,22 @@ def _document(state: MeshState, processes: list[Health], well: bool) -> dict[str
         "url": state["url"],
         "data": state["data"],
         "profile": state["profile"],
+        "stores": _stores(state),
         "pid": state["pid"],
         "since": state["since"],
         "processes": [asdict(process) for process in processes],
     }
 
 
+def _stores(state: MeshState) -> dict[str, str]:
+    """What each store is, by its name."""
+    return kinds(process["environment"] for process in state["processes"].values())
+
+
 def _print(state: MeshState, processes: list[Health]) -> None:
     verb = "listens on" if state["ready"] else "is starting or stopping on"
     click.echo(f"Rookery {verb} {state['url']}   supervisor {state['pid']}   data {state['data']}")
+    click.echo(f"Profile {state['profile']}: {', '.join(f'{name} on {kind}' for name, kind in _stores(state).items())}")
     click.echo(f"{'process':<11}{'state':<12}{'pid':<9}{'restarts':<10}{'for':<9}")
     for process in processes:
         colour = "green" if process.healthy else "red"

@@ -48,10 +48,22 @@ def store_url(state: MeshState, service: str, name: str, operator: Mapping[str, 
     Raises:
         StoreError: the URL has a password and the operator's environment does not have the URL.
     """
-    url = operator.get(name) or state["processes"][service]["environment"][name]
+    written = state["processes"][service]["environment"][name]
+    url = operator.get(name) or written
+    if "***" in url and state["profile"] == "cluster":
+        url = _of_engines(name, written)
     if "***" in url:
         raise StoreError(f"{service}'s store has a password, which is written down nowhere: set {name}")
     return url
+
+
+def _of_engines(name: str, written: str) -> str:
+    """The URL of an engine that runs in this checkout, if it is the one that was written down without its password."""
+    from cli.cluster import Cluster
+    from cli.supervisor import without_secrets
+
+    url = Cluster().running(name)
+    return url if url is not None and without_secrets({name: url})[name] == written else written
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ import click
 
 from cli.errors import OperatorError
 from cli.options import data_option, profile_option
-from cli.profile import PROFILES, PROJECT
+from cli.profile import PROFILES, PROJECT, kinds
 from cli.screen import Screen
 from cli.state import make, read_state
 from cli.supervisor import Mesh
@@ -32,8 +32,12 @@ def up(data: Path, fresh: bool, port: int, profile: str, detach: bool, detached:
     """Start everything, and watch over it until Ctrl-C.
 
     ROOKERY_* variables override what each service gets: ROOKERY_USERS_URL, ROOKERY_GRAPH_URL and ROOKERY_TWEETS_URL
-    choose stores; ROOKERY_CACHE_URL together with ROOKERY_BUS_URL replace the bundled Valkey.
+    choose stores; ROOKERY_CACHE_URL together with ROOKERY_BUS_URL replace the bundled Valkey. The profile `cluster`
+    keeps nothing on this machine: its stores are those that such variables name, or else the engines that run
+    (rookery engines up).
     """
+    if fresh and profile != "embedded":
+        raise click.UsageError("--fresh deletes the data folder, and this profile keeps no store there")
     if detach:
         arguments = ["--data", str(data.absolute()), "--port", str(port), "--profile", profile]
         sys.exit(_detach(data, [*arguments, *(["--fresh"] if fresh else [])]))
@@ -62,6 +66,9 @@ async def _up(data: Path, *, fresh: bool, port: int, profile: str, detached: boo
     finally:
         stop.cancel()
     screen.say(f"Rookery listens on {mesh.url}")
+    if profile != "embedded":
+        stores = kinds(mesh.environment(name) for name in mesh.names)
+        screen.say(f"Stores: {', '.join(f'{store} on {kind}' for store, kind in stores.items())}")
     screen.say(f"Data: {mesh.data}   Logs: rookery logs SERVICE   Stop: {'rookery down' if detached else 'Ctrl-C'}")
     if detached:
         _log_instead(mesh.data / "logs" / "supervisor.log")

@@ -22,8 +22,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import asyncpg
-
 from scripts.engines import maven
 from scripts.engines.base import LOOPBACK, Engine, EngineError, Place, Program, run, write_private
 
@@ -182,6 +180,8 @@ def _server(place: Place) -> str:
 
 def _sql(place: Place, statement: str) -> list[Any]:
     """Runs a statement and gives its rows. Raises EngineError."""
+
+    import asyncpg  # not for those who only ask where it runs
 
     async def ask() -> list[Any]:
         async with asyncio.timeout(_SQL_S):
