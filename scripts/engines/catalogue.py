@@ -10,9 +10,17 @@ from collections.abc import Mapping
 
 from scripts.engines.base import Engine
 from scripts.engines.cassandra import Cassandra
+from scripts.engines.elasticsearch import Elasticsearch
 from scripts.engines.kafka import Kafka
 from scripts.engines.postgresql import PostgreSQL
 from scripts.engines.s3 import S3
 
-ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in (PostgreSQL(), Cassandra(), Kafka(), S3())}
+_ALL: tuple[Engine, ...] = (
+    PostgreSQL(),
+    Cassandra(),
+    Kafka(),
+    S3(),
+    Elasticsearch(),
+)
+ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in _ALL}
 """By name."""
