@@ -7,8 +7,8 @@ DEV := $(VENV)/.dev-installed
 PORT ?= 8080
 DATA ?= .rookery
 ENGINES ?=
+PARTS ?=
 NODES ?= 1
-MESH_TESTS := tests/e2e/test_engagement.py tests/e2e/test_relations.py tests/e2e/test_home_timelines.py tests/e2e/test_exports.py
 
 .PHONY: help run test test-engines test-fast engines engines-down lint gen breaking lock clean
 
@@ -21,12 +21,8 @@ run: $(RUN)  ## Installs what is needed, starts the whole mesh and prints where 
 test: $(DEV)  ## Runs all tests on the embedded profile.
 	$(BIN)/python -m pytest -n $${TEST_WORKERS:-3} --dist loadfile --no-loadscope-reorder --ignore tests/engines
 
-# Sets of engines run one after the other, so that a small machine suffices.
-test-engines: $(DEV)  ## Runs the stores' tests on real engines, and the mesh's on them.
-	$(BIN)/rookery engines up postgresql kafka s3
-	$(BIN)/python -m pytest -n $${TEST_WORKERS:-2} --dist loadfile tests/engines
-	$(BIN)/python -m pytest --engines postgresql,kafka,s3 $(MESH_TESTS)
-	$(BIN)/rookery engines down
+test-engines: $(DEV)  ## Runs the stores' tests on real engines, and the mesh's on them (PARTS="kafka mesh" for some).
+	$(BIN)/python scripts/test_engines.py $(PARTS)
 
 engines: $(RUN)  ## Installs and starts real stores of the cluster profile (ENGINES="postgresql ..." for some, NODES=1).
 	$(BIN)/rookery engines up $(ENGINES) --nodes $(NODES)

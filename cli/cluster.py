@@ -20,7 +20,7 @@ ENGINES_FOLDER = PROJECT / ".engines"
 _EMBEDDED = ("sqlite", "file", "unix")  # schemes of stores that are one machine's
 
 
-_SERVED_BY = {
+SERVED_BY = {
     "users": "postgresql",
     "graph": "postgresql",
     "tweets": "postgresql",
@@ -85,7 +85,7 @@ class Cluster:
         """The URL of the engine that runs in this checkout; without one, why."""
         if self._engines is None:
             return None, "no engines of a checkout are asked"
-        engine = ENGINES.get(_SERVED_BY[store])
+        engine = ENGINES.get(SERVED_BY[store])
         if engine is None:
             return None, "there is no engine for it yet"
         control = Control(engine, self._engines)

@@ -25,19 +25,33 @@ CELEBRITY_FOLLOWERS = 12
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--engines postgresql,...`: what the shared mesh stands on in place of the embedded stores."""
-    parser.addoption("--engines", default="", metavar="NAMES", help="real stores for the shared mesh, by commas")
+    names = "real stores for the shared mesh, by commas; `cluster` for the cluster profile and all that it needs"
+    parser.addoption("--engines", default="", metavar="NAMES", help=names)
+    parser.addoption("--nothing-skipped", action="store_true", help="a skipped test fails the run")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With `--nothing-skipped` a run that left something out has failed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--nothing-skipped") and reporter is not None and reporter.stats.get("skipped"):
+        reporter.write_line("tests were skipped, and none may be", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")
 def engines(pytestconfig: pytest.Config) -> Iterator[dict[str, str]]:
     """The variables that make a mesh use empty stores of its own in these engines, which are started if need be."""
+    from cli.cluster import SERVED_BY
     from scripts.engines.catalogue import ENGINES
     from scripts.engines.control import Control
 
+    asked = pytestconfig.getoption("--engines").split(",")
+    names = [name for name in ENGINES if name in ({*SERVED_BY.values()} if asked == ["cluster"] else asked)]
     name = f"mesh_{uuid.uuid4().hex}"
     variables: dict[str, str] = {}
     with ExitStack() as used:
-        for each in filter(None, pytestconfig.getoption("--engines").split(",")):
+        for each in names:
             control = Control(ENGINES[each], ROOT / ".engines")
             if control.up() and "PYTEST_XDIST_WORKER" not in os.environ:
                 used.callback(control.down)
@@ -66,17 +80,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def mesh(engines: dict[str, str]) -> AsyncIterator[Mesh]:
+async def mesh(engines: dict[str, str], pytestconfig: pytest.Config) -> AsyncIterator[Mesh]:
     """One running mesh, with real stores and a real edge, for all tests of a worker that do not harm it.
 
     Tests share it, so each works with people of its own; one that kills, stops or reconfigures something starts
     another with `cli.supervisor.running_mesh`.
     """
+    from cli.cluster import Cluster
+    from cli.profile import STORES
     from cli.supervisor import running_mesh  # not for those who never ask for a mesh
 
+    whole = pytestconfig.getoption("--engines") == "cluster" and engines.keys() >= {*STORES.values()}
     with tempfile.TemporaryDirectory(prefix="mesh-", dir="/tmp") as folder:
         settings = {"ROOKERY_CELEBRITY_FOLLOWERS": str(CELEBRITY_FOLLOWERS), **engines}
-        async with running_mesh(Path(folder), env=settings) as running:
+        async with running_mesh(Path(folder), env=settings, profile=Cluster(None) if whole else None) as running:
             yield running
 
 

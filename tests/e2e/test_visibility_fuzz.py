@@ -29,7 +29,7 @@ Settled = Callable[[], Awaitable[None]]
 SEED = int(os.environ.get("FUZZ_SEED", "2026"))
 """Another one tells another story."""
 PEOPLE = 50
-BATCHES = 25
+BATCHES = int(os.environ.get("FUZZ_BATCHES", "25"))
 STEPS = 200
 """In each batch."""
 VIEWERS = 1
