@@ -36,12 +36,12 @@ from cli.state import running_state
 from cli.stores import open_stores
 from cli.supervisor import Mesh, running_mesh
 from mesh.cache.lists import MARK
-from mesh.cache.store import CacheStore
+from mesh.cache.open import open_cache
 from mesh.client import Destination
 from mesh.context import CallContext, enter
 from mesh.db.sql import Tx
 from mesh.ids import id_of_ms
-from services.fanout.delivery import BATCH
+from services.fanout.delivery import BATCH, batches_of
 from views.entry import Entry
 from views.lists import LIMIT, home_lists
 
@@ -129,15 +129,16 @@ async def _measure(
     options: Options, mesh: Mesh, entries: int, say: Callable[[str], None]
 ) -> dict[str, list[dict[str, float]]]:
     url = mesh.environment("fanout")["ROOKERY_CACHE_URL"]
-    cache = CacheStore(url)
+    cache = open_cache(url)
     lists = home_lists(cache)
-    keys = [lists.key(owner) for owner in range(1, options.followers + 1)]
+    # In the order in which batches of followers are planned.
+    keys = [lists.key(owner) for batch in batches_of(range(1, options.followers + 1)) for owner in batch]
     store = redis.Redis.from_url(url, socket_timeout=_STEP_S, socket_connect_timeout=_STEP_S, protocol=2)
     valkey = str(socket_path(url.partition("?")[0]))
     target = mesh.target("tweet")
     tweet: Destination[TweetServiceAsyncStub] = Destination("tweet", target, TweetServiceStub)
     sizes = {"followers": options.followers, "tweets": options.tweets, "author": _AUTHOR}
-    prefix = lists.key(0).removesuffix("{0}")
+    prefix = lists.key(0).partition("{")[0]
     number = 0
 
     def next_tweet() -> int:

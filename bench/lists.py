@@ -13,23 +13,27 @@ import sys
 import uvloop
 
 from bench.worker import Message, work
-from mesh.cache.store import CacheStore
-from services.fanout.delivery import BATCH
+from mesh.cache.open import open_cache
+from services.fanout.delivery import batches_of
 from views.entry import Entry
 from views.lists import home_lists
 
 
 async def _main(url: str) -> None:
-    store = CacheStore(url)
+    store = open_cache(url)
     home = home_lists(store)
+    planned: dict[int, list[list[int]]] = {}  # as `fanout` gets them from the bus
 
     async def write(command: Message) -> Message:
         first, followers, author = int(command["tweet"]), int(command["followers"]), int(command["author"])
+        if followers not in planned:
+            planned[followers] = batches_of(range(1, followers + 1))
+        batches = planned[followers]
         written = 0
         for tweet in range(first, first + int(command["tweets"])):
             member = Entry(tweet, author).pack()
-            for start in range(1, followers + 1, BATCH):
-                written += await home.add(range(start, min(start + BATCH, followers + 1)), member)
+            for owners in batches:
+                written += await home.add(owners, member)
         return {"written": written}
 
     try:

@@ -12,9 +12,9 @@ _TTL_S = 7 * 86_400  # from the owner's last read: who does not come for a week 
 
 def home_lists(store: CacheStore) -> NewestLists:
     """Home lists: what a person and those they follow wrote, save authors who are only pulled."""
-    return NewestLists(store, "home:3:", limit=LIMIT, ttl_s=_TTL_S)
+    return NewestLists(store, "home:4:", limit=LIMIT, ttl_s=_TTL_S)
 
 
 def author_lists(store: CacheStore) -> NewestLists:
     """Authors' own lists, for those whose tweets are pulled at read."""
-    return NewestLists(store, "author:3:", limit=LIMIT, ttl_s=_TTL_S)
+    return NewestLists(store, "author:4:", limit=LIMIT, ttl_s=_TTL_S)

@@ -87,22 +87,27 @@ class Standings:
     async def read(
         self, viewer_id: int, people: Sequence[int], related: Sequence[int], answers: Sequence[Answer] | None
     ) -> Facts:
-        """The facts, from the answers to `commands`; None when the cache store gave none. Raises as `of` does."""
+        """The facts, from the answers to `commands`; None when the cache store gave none. Raises as `of` does.
+
+        The part of the store that has the viewer's sets may be gone, and the parts that have records not: those are
+        then read by themselves, so that one dead node sends no reader to the databases for everything.
+        """
         wanted = [*people, *related]
         if not wanted:
             return Facts(viewer_id, (), (), (), {})
-        records: list[bytes | None] = [None] * len(people)
         sets: list[set[int]] | None = None
         loaded = False
         if answers is not None:
             *flags, found = answers
-            records = list(found[: len(people)])
             loaded = all(of_set[0] for of_set in flags)
             if loaded and not any(of_set[1] for of_set in flags):
                 sets = [set(compress(wanted, of_set[2:])) for of_set in flags]
         if sets is None:
             sets = await self._from_owner(viewer_id, list(dict.fromkeys(wanted)), loaded)
-        records = await self._users.complete(people, records)
+        if answers is None:
+            records = await self._users.get(people)
+        else:
+            records = await self._users.complete(people, list(found[: len(people)]))
         followed, blocked, muted = sets
         return Facts(viewer_id, followed, blocked, muted, dict(zip(people, records, strict=True)))
 

@@ -16,6 +16,7 @@ import sys
 
 from bench.errors import BenchError
 from bench.worker import Message, work
+from mesh.cache.keys import owned
 from views.entry import SIZE, Entry
 
 # KEYS: lists; ARGV: member, and the rank of the highest entry that goes, from the top.
@@ -68,7 +69,8 @@ async def _main(path: str, prefix: str, limit: int, batch: int) -> None:
         followers = int(command["followers"])
         if not heads:
             for start in range(1, followers + 1, batch):
-                keys = [f"{prefix}{{{owner}}}".encode() for owner in range(start, min(start + batch, followers + 1))]
+                owners = range(start, min(start + batch, followers + 1))
+                keys = [owned(prefix, owner).encode() for owner in owners]
                 words = _packed(b"EVALSHA", digest, b"%d" % len(keys), *keys)
                 heads.append(b"*%d\r\n%b$%d\r\n" % (len(keys) + 5, words, SIZE))
         first, author = int(command["tweet"]), int(command["author"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry
 
 from mesh.bus.base import Bus
+from mesh.settings import SettingError
 
 _REDIS = ("redis", "rediss", "valkey", "unix")
 
@@ -18,7 +19,7 @@ def open_bus(url: str, *, registry: CollectorRegistry | None = None) -> Bus:
         registry: for metrics; by default none are exported.
 
     Raises:
-        ValueError: no bus has such a URL. The URL is not repeated in the message.
+        SettingError: no bus has such a URL. The URL is not repeated in the message.
     """
     scheme = url.partition("://")[0]
     # What is not used is not loaded: a client costs memory in every process.
@@ -30,4 +31,8 @@ def open_bus(url: str, *, registry: CollectorRegistry | None = None) -> Bus:
         from mesh.bus.redis_streams import RedisStreamsBus
 
         return RedisStreamsBus(url, registry=registry)
-    raise ValueError("the bus has a URL kafka://..., redis://..., rediss://... or unix://...")
+    if scheme.endswith("+cluster"):
+        raise SettingError(
+            "ROOKERY_BUS_URL: a cluster of Redis or Valkey holds no bus; give one server, or Kafka (kafka://host:port,...)"
+        )
+    raise SettingError("ROOKERY_BUS_URL: the bus has a URL kafka://..., redis://..., rediss://... or unix://...")

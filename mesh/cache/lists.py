@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-import redis.asyncio as redis
-
-from mesh.cache.store import CacheStore, Queue
+from mesh.cache.keys import owned
+from mesh.cache.store import CacheStore, Queue, Script
 
 MARK = b"\x00"
 _TOKEN = b"\xff"
@@ -35,7 +34,7 @@ end
 """
 
 # KEYS: lists; ARGV: member, limit. A member below a trimmed list's lowest would leave a gap under it: it is left out.
-_ADD = (
+_ADD = Script(
     _SHARED
     + """
 local member, limit = ARGV[1], tonumber(ARGV[2])
@@ -54,7 +53,8 @@ for i = 1, #KEYS do
   end
 end
 return written
-"""
+""",
+    each=True,
 )
 
 # Whether a list is being filled. If so it is dropped, and `finish` will come too late.
@@ -68,7 +68,7 @@ end
 """
 
 # KEYS: lists; ARGV: member.
-_REMOVE = (
+_REMOVE = Script(
     _ENDS_BUILDING
     + """
 local written = 0
@@ -76,11 +76,12 @@ for i = 1, #KEYS do
   if not ends_building(KEYS[i]) then written = written + redis.call('ZREM', KEYS[i], ARGV[1]) end
 end
 return written
-"""
+""",
+    each=True,
 )
 
 # KEYS: list; ARGV: limit, members. As _ADD, for many members of one list.
-_MERGE = (
+_MERGE = Script(
     _SHARED
     + """
 local key, limit = KEYS[1], tonumber(ARGV[1])
@@ -97,7 +98,7 @@ return written
 )
 
 # KEYS: list; ARGV: 8 bytes. Removes the members that have them right after their id.
-_REMOVE_GROUP = (
+_REMOVE_GROUP = Script(
     _ENDS_BUILDING
     + """
 if ends_building(KEYS[1]) then return 0 end
@@ -113,17 +114,17 @@ return #gone
 )
 
 # KEYS: list; ARGV: token, ttl. MARK is there while building, so that additions of any age are taken.
-_BEGIN = """
+_BEGIN = Script("""
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 redis.call('ZADD', KEYS[1], 0, ARGV[1], 0, '\\0')
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
-"""
+""")
 
 # KEYS: list; ARGV: token, ttl, limit, complete, members. Two things must not leave a gap. MARK is gone if so much was
 # added meanwhile that the list was trimmed: then what is below its lowest is not whole. And what was added below the
 # lowest of the database's members is not whole either when that had more.
-_FINISH = (
+_FINISH = Script(
     _SHARED
     + """
 local key, limit = KEYS[1], tonumber(ARGV[3])
@@ -149,11 +150,11 @@ return 1
 
 
 # KEYS: list; ARGV: ttl. A list that is being filled keeps its builder's time: if the builder died it must go away.
-_TOUCH = """
+_TOUCH = Script("""
 local top = redis.call('ZRANGE', KEYS[1], 0, 0, 'REV')[1]
 if not top or string.byte(top) == 255 then return 0 end
 return redis.call('EXPIRE', KEYS[1], ARGV[1])
-"""
+""")
 
 
 class State(Enum):
@@ -205,18 +206,10 @@ class NewestLists:
         self._prefix = prefix
         self.limit = limit
         self._ttl_s = ttl_s
-        register = store.client.register_script
-        self._add = register(_ADD)
-        self._remove = register(_REMOVE)
-        self._merge = register(_MERGE)
-        self._remove_group = register(_REMOVE_GROUP)
-        self._begin = register(_BEGIN)
-        self._finish = register(_FINISH)
-        self._touch = register(_TOUCH)
 
     def key(self, owner: int) -> str:
         """Where the list of `owner` is."""
-        return f"{self._prefix}{{{owner}}}"
+        return owned(self._prefix, owner)
 
     def queue_slice(self, queue: Queue, owner: int, *, before_id: int, after_id: int, count: int) -> int:
         """Adds the commands that read a slice to a queue; gives how many answers to hand to `read_slice`."""
@@ -250,23 +243,25 @@ class NewestLists:
 
     async def add(self, owners: Sequence[int], member: bytes) -> int:
         """Adds a member to those of the lists that exist; gives to how many. Raises CacheGone."""
-        keys = [self.key(owner) for owner in owners]
-        return int(await self._store.run(lambda client: self._add(keys, [member, self.limit], client)))
+        return await self._each(_ADD, owners, member, self.limit)
 
     async def remove(self, owners: Sequence[int], member: bytes) -> int:
         """Removes a member from the lists; gives from how many. Raises CacheGone."""
-        keys = [self.key(owner) for owner in owners]
-        return int(await self._store.run(lambda client: self._remove(keys, [member], client)))
+        return await self._each(_REMOVE, owners, member)
+
+    async def _each(self, script: Script, owners: Sequence[int], *args: bytes | int) -> int:
+        groups = self._store.together([self.key(owner) for owner in owners])
+        return sum(await self._store.write([script.on(keys, *args) for keys in groups]))
 
     async def merge(self, owner: int, members: Sequence[bytes]) -> int:
         """Adds members of any age to one list; gives how many were new to it. Raises CacheGone."""
-        args: list[bytes | int] = [self.limit, *members]
-        return int(await self._store.run(lambda client: self._merge([self.key(owner)], args, client)))
+        [written] = await self._store.write([_MERGE.on([self.key(owner)], self.limit, *members)])
+        return int(written)
 
     async def remove_group(self, owner: int, group: int) -> int:
         """Removes the members whose second 8 bytes are `group`; gives how many. Raises CacheGone."""
-        args = [group.to_bytes(8, "big")]
-        return int(await self._store.run(lambda client: self._remove_group([self.key(owner)], args, client)))
+        [gone] = await self._store.write([_REMOVE_GROUP.on([self.key(owner)], group.to_bytes(8, "big"))])
+        return int(gone)
 
     async def begin(self, owner: int) -> bytes | None:
         """Begins to fill a list that is missing; None when it is there or another fills it. Raises CacheGone.
@@ -274,30 +269,24 @@ class NewestLists:
         Read the database after this, then call `finish` within 30 s: what is added in between is kept.
         """
         token = _TOKEN + secrets.token_bytes(8)
-        began = await self._store.run(lambda client: self._begin([self.key(owner)], [token, _BUILD_TTL_S], client))
+        [began] = await self._store.exchange([_BEGIN.on([self.key(owner)], token, _BUILD_TTL_S)])
         return token if began else None
 
     async def finish(self, owner: int, token: bytes, members: Sequence[bytes], *, complete: bool) -> bool:
         """Ends it with what the database gave; False when that came too late and was not kept. Raises CacheGone."""
-        args: list[bytes | int] = [token, self._ttl_s, self.limit, int(complete), *members]
-        return bool(await self._store.run(lambda client: self._finish([self.key(owner)], args, client)))
+        command = _FINISH.on([self.key(owner)], token, self._ttl_s, self.limit, int(complete), *members)
+        [kept] = await self._store.exchange([command])
+        return bool(kept)
 
     async def existing(self, owners: Sequence[int]) -> list[int]:
         """Those of the owners whose lists exist, filled or not. Raises CacheGone."""
-
-        async def trip(client: redis.Redis) -> list[int]:
-            async with client.pipeline(transaction=False) as pipe:
-                for owner in owners:
-                    pipe.exists(self.key(owner))
-                return await pipe.execute()
-
-        found = await self._store.run(trip)
+        found = await self._store.exchange([("EXISTS", self.key(owner)) for owner in owners])
         return [owner for owner, there in zip(owners, found, strict=True) if there]
 
     async def touch(self, owner: int) -> None:
         """Lets a list that is filled live for its full time again. Raises CacheGone."""
-        await self._store.run(lambda client: self._touch([self.key(owner)], [self._ttl_s], client))
+        await self._store.exchange([_TOUCH.on([self.key(owner)], self._ttl_s)])
 
     async def drop(self, owner: int) -> None:
         """Ends a list; it is filled anew when it is read. Raises CacheGone."""
-        await self._store.run(lambda client: client.delete(self.key(owner)))
+        await self._store.write([("DEL", self.key(owner))])

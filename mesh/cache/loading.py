@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from mesh.cache.store import CacheGone, CacheStore
 from mesh.context import shared
@@ -64,11 +64,11 @@ class LoadingCache:
     async def get(self, key: str, load: Callable[[], Awaitable[bytes]]) -> bytes:
         """The value of `key`. Raises what `load` raises."""
         try:
-            kept = await self._store.run(lambda client: client.get(self._prefix + key))
+            [kept] = await self._store.exchange([("GET", self._prefix + key)])
         except CacheGone:
             return await self._flight.do(key, load)
         if kept is not None:
-            ends, cost, value = _unpack(cast("bytes", kept))
+            ends, cost, value = _unpack(kept)
             if self._now() - cost * math.log(1.0 - random.random()) < ends:  # noqa: S311
                 return value
         return await self._flight.do(key, lambda: self._load(key, load))
@@ -79,14 +79,14 @@ class LoadingCache:
         ttl_s = self._ttl_s * random.uniform(0.9, 1.1)  # noqa: S311
         kept = _pack(self._now() + ttl_s, time.perf_counter() - started, value)
         try:
-            await self._store.run(lambda client: client.set(self._prefix + key, kept, px=int(ttl_s * 1000)))
+            await self._store.exchange([("SET", self._prefix + key, kept, "PX", int(ttl_s * 1000))])
         except CacheGone:
             return value  # it will be loaded again
         return value
 
     async def drop(self, key: str) -> None:
         """Forgets a value that changed. Raises CacheGone."""
-        await self._store.run(lambda client: client.delete(self._prefix + key))
+        await self._store.write([("DEL", self._prefix + key)])
 
 
 def _pack(ends: float, cost: float, value: bytes) -> bytes:

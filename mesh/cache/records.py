@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
 
-import redis.asyncio as redis
-
-from mesh.cache.store import CacheStore
+from mesh.cache.store import CacheStore, Script
 
 VERSION_BYTES = 8
 TOMBSTONE = (2**53 - 1).to_bytes(VERSION_BYTES, "big")
@@ -25,7 +22,7 @@ _BURIED_TTL_S = 30  # twice as long as any call, and so any loader, lives; the k
 _BATCH = 500
 
 # KEYS: records; ARGV: one (ttl, record) pair for each. Only what is newer is written.
-_PUT = """
+_PUT = Script("""
 for i = 1, #KEYS do
   local new = ARGV[2 * i]
   local old = redis.call('GETRANGE', KEYS[i], 0, 7)
@@ -33,7 +30,7 @@ for i = 1, #KEYS do
     redis.call('SET', KEYS[i], new, 'EX', ARGV[2 * i - 1])
   end
 end
-"""
+""")
 
 
 def is_tombstone(record: bytes) -> bool:
@@ -47,7 +44,6 @@ class Records:
     def __init__(self, store: CacheStore, prefix: str) -> None:
         self._store = store
         self._prefix = prefix
-        self._put = store.client.register_script(_PUT)
 
     def key(self, record_id: int) -> str:
         """Where the record of `record_id` is."""
@@ -62,20 +58,19 @@ class Records:
         """One record for each id, None where there is none. Raises CacheGone."""
         if not ids:
             return []
-        keys = self.keys(ids)
-        return cast("list[bytes | None]", await self._store.run(lambda client: client.mget(keys)))
+        [found] = await self._store.exchange([("MGET", *self.keys(ids))])
+        return list(found)
 
     async def put(self, records: Mapping[int, bytes]) -> None:
         """Writes each record that is newer than the one there, for a week, give or take a tenth. Raises CacheGone."""
         items = list(records.items())
         for start in range(0, len(items), _BATCH):
-            keys: list[str] = []
-            args: list[int | bytes] = []
+            args: dict[str, tuple[int, bytes]] = {}
             for record_id, record in items[start : start + _BATCH]:
                 ttl = _TOMBSTONE_TTL_S if is_tombstone(record) else int(_TTL_S * random.uniform(0.9, 1.1))  # noqa: S311
-                keys.append(self.key(record_id))
-                args += (ttl, record)
-            await self._store.run(lambda client, keys=keys, args=args: self._put(keys, args, client))  # type: ignore[misc]
+                args[self.key(record_id)] = (ttl, record)
+            groups = self._store.together([*args])
+            await self._store.write([_PUT.on(keys, *(arg for key in keys for arg in args[key])) for keys in groups])
 
     async def bury(self, ids: Sequence[int]) -> None:
         """Puts tombstones in place of records, of which nothing is to be left, the key neither: for half a minute.
@@ -84,11 +79,4 @@ class Records:
         """
         for start in range(0, len(ids), _BATCH):
             some = ids[start : start + _BATCH]
-
-            async def trip(client: redis.Redis, some: Sequence[int] = some) -> None:
-                async with client.pipeline(transaction=False) as pipe:
-                    for record_id in some:
-                        pipe.set(self.key(record_id), TOMBSTONE, ex=_BURIED_TTL_S)
-                    await pipe.execute()
-
-            await self._store.run(trip)
+            await self._store.write([("SET", self.key(i), TOMBSTONE, "EX", _BURIED_TTL_S) for i in some])

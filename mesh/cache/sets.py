@@ -11,11 +11,9 @@ from __future__ import annotations
 import random
 import secrets
 from collections.abc import Iterable, Mapping
-from typing import cast
 
-import redis.asyncio as redis
-
-from mesh.cache.store import CacheStore
+from mesh.cache.keys import owned
+from mesh.cache.store import CacheStore, Command, Script
 
 PRESENT = "0"
 """Member of every loaded set."""
@@ -25,7 +23,7 @@ OVERFLOW = "-1"
 _GENERATION_TTL_S = 120  # far longer than a loader may take
 
 # KEYS: generation, sets; ARGV: generation seen, ttl, then for each set its size and members.
-_FILL = """
+_FILL = Script("""
 local now = redis.call('GET', KEYS[1]) or ''
 if now ~= ARGV[1] then return 0 end
 local at = 3
@@ -39,7 +37,7 @@ for i = 2, #KEYS do
   at = at + size + 1
 end
 return 1
-"""
+""")
 
 
 class GuardedSets:
@@ -49,20 +47,19 @@ class GuardedSets:
         self._store = store
         self._names = tuple(names)
         self._ttl_s = ttl_s
-        self._fill = store.client.register_script(_FILL)
 
     @staticmethod
     def key(name: str, owner: int) -> str:
         """Where one set is."""
-        return f"{name}:{{{owner}}}"
+        return owned(f"{name}:", owner)
 
     def _generation(self, owner: int) -> str:
-        return f"{self._names[0]}.generation:{{{owner}}}"
+        return owned(f"{self._names[0]}.generation:", owner)
 
     async def generation(self, owner: int) -> bytes:
         """Note this before reading the rows. Raises CacheGone."""
-        kept = await self._store.run(lambda client: client.get(self._generation(owner)))
-        return cast("bytes | None", kept) or b""
+        [kept] = await self._store.exchange([("GET", self._generation(owner))])
+        return kept or b""
 
     async def fill(self, owner: int, generation: bytes, sets: Mapping[str, Iterable[int]]) -> bool:
         """Writes all of an owner's sets, unless they changed since `generation`; False then. Raises CacheGone."""
@@ -71,7 +68,8 @@ class GuardedSets:
         for name in self._names:
             members = [PRESENT, *map(str, sets[name])]
             args += (len(members), *members)
-        return bool(await self._store.run(lambda client: self._fill(keys, args, client)))
+        [filled] = await self._store.exchange([_FILL.on(keys, *args)])
+        return bool(filled)
 
     async def drop(self, owners: Iterable[int], *, generation_ttl_s: int = _GENERATION_TTL_S) -> None:
         """Call after the commit of a change. Raises CacheGone.
@@ -80,13 +78,10 @@ class GuardedSets:
             owners: whose sets.
             generation_ttl_s: how long the generation stays; longer than any loader takes.
         """
-
-        async def trip(client: redis.Redis) -> None:
-            async with client.pipeline(transaction=False) as pipe:
-                for owner in owners:
-                    generation = self._generation(owner)
-                    pipe.set(generation, secrets.token_bytes(8), ex=generation_ttl_s)
-                    pipe.delete(*(self.key(name, owner) for name in self._names))
-                await pipe.execute()
-
-        await self._store.run(trip)
+        commands: list[Command] = []
+        for owner in owners:
+            commands.append(("SET", self._generation(owner), secrets.token_bytes(8), "EX", generation_ttl_s))
+            # One by one: while a slot moves, a command on keys of which some have moved is refused.
+            commands += [("DEL", self.key(name, owner)) for name in self._names]
+        if commands:
+            await self._store.write(commands)

@@ -1,28 +1,25 @@
-"""The connection to the cache store, behind a breaker: when it is gone, callers know within microseconds."""
+"""The cache store as a port: commands go out together, and who finds it gone knows at once.
+
+Two kinds of server are behind it, chosen by URL (`mesh/cache/open.py`): one (`server.py`), and a cluster that shares
+the keys out by slot (`cluster.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
 
 import redis.asyncio as redis
 from hiredis import pack_command
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from mesh.errors import Unavailable
-from mesh.resilience.breaker import Breaker
 
-T = TypeVar("T")
-_TIMEOUT_S = 0.5  # a trip takes under a millisecond; one that takes this long will not come back
-
-
+TIMEOUT_S = 0.5
+"""Of a trip: it takes under a millisecond; one that takes this long will not come back."""
 Command: TypeAlias = tuple[str | bytes | int, ...]
-"""A command and its arguments."""
+"""A command and its arguments. Its keys share a slot, save those of MGET."""
 Answer: TypeAlias = Any
 """What RESP2 has for an answer: bytes, int, None, or a list of answers. Only who sent the command knows which."""
 
@@ -46,97 +43,65 @@ class Commands:
         self.queued.append(words)
 
 
+class Script:
+    """A Lua script, which a server gets once and then knows by its digest.
+
+    Args:
+        text: what it does.
+        each: whether it does to each of its keys what it would do to that key alone, and answers with a sum.
+    """
+
+    by_digest: dict[str, Script] = {}  # noqa: RUF012 - all there are: a server may ask for any again
+    """Those of this process."""
+
+    def __init__(self, text: str, *, each: bool = False) -> None:
+        self.text = text
+        self.each = each
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self.by_digest[self.digest] = self
+
+    def on(self, keys: Sequence[str], *args: str | bytes | int) -> Command:
+        """The command that runs it on keys of one slot."""
+        return ("EVALSHA", self.digest, len(keys), *keys, *args)
+
+
 class CacheGone(Unavailable):
-    """The cache store does not answer. Catch it where the database can answer instead."""
+    """The cache store, or the part of it that has the keys, does not answer. Catch it where the database can."""
 
     reason = "CACHE_GONE"
 
 
-class CacheStore:
-    """One cache store, chosen by URL: `unix:///path?db=0`, `redis://host:port/0`."""
+class CacheStore(ABC):
+    """One cache store."""
 
-    def __init__(self, url: str, *, connections: int = 64) -> None:
-        pool = redis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=connections,
-            timeout=_TIMEOUT_S,
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
-            # Once more on a connection that the server closed; a trip that came too late once would do so twice.
-            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-            protocol=2,
-        )
-        self.client = redis.Redis(connection_pool=pool)
-        self._breaker = Breaker("cache", threshold=5, open_s=0.2, max_open_s=1.0)
-
-    async def run(self, trip: Callable[[redis.Redis], Awaitable[T]]) -> T:
-        """Makes one trip. Raises CacheGone when the store does not answer, or did not a moment ago."""
-        try:
-            self._breaker.before()
-        except Unavailable:
-            raise CacheGone("The cache does not answer.") from None
-        try:
-            answer = await trip(self.client)
-        except ResponseError as error:
-            if str(error).startswith(("LOADING", "MASTERDOWN", "CLUSTERDOWN", "READONLY", "OOM")):
-                self._breaker.failure()
-                raise CacheGone("The cache cannot answer yet.") from error
-            self._breaker.success()
-            raise
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            self._breaker.failure()
-            raise CacheGone("The cache does not answer.") from error
-        except RedisError:
-            self._breaker.failure()
-            raise
-        except BaseException:  # cancelled, or a defect of the trip's own: nothing was learnt
-            self._breaker.abandoned()
-            raise
-        self._breaker.success()
-        return answer
-
+    @abstractmethod
     async def exchange(self, commands: Sequence[Command]) -> list[Answer]:
         """Sends commands together, not as a transaction; gives their answers as RESP2 has them, in order.
 
-        It is for what is read at each request: over the same connections as `run`, with the same deadlines and retry,
-        but without the client's pipeline, which takes more CPU than all else that such a request does
-        (docs/benchmarks.md). All commands must be fit to be sent twice.
+        Commands on the same slot are carried out in order; any may be carried out twice, so all must be fit for it.
+        MGET has None for a key also when the part of the store that has it is gone, unless all parts asked are.
 
         Raises CacheGone, and ResponseError for the first command that the store refused.
         """
-        packed = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]  # its stub is of 1-tuples
-        return await self.run(lambda client: _exchange(client, packed, len(commands)))
 
+    async def write(self, commands: Sequence[Command]) -> list[Answer]:
+        """As `exchange`, for changes that must not be lost when a server dies that another one stands in for."""
+        return await self.exchange(commands)
+
+    def together(self, keys: Sequence[str]) -> list[Sequence[str]]:
+        """The keys, in groups that one command may take; no group is empty."""
+        return [keys] if keys else []
+
+    @property
+    @abstractmethod
+    def client(self) -> redis.Redis:
+        """The library's client of the same store, for tools and tests."""
+
+    @abstractmethod
     async def close(self) -> None:
         """Ends all connections."""
-        await self.client.aclose()
-        await self.client.connection_pool.disconnect()
 
 
-async def _exchange(client: redis.Redis, packed: bytes, count: int) -> list[Answer]:
-    pool = client.connection_pool
-    connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
-    try:
-        return await connection.retry.call_with_retry(
-            lambda: _round_trip(connection, packed, count), lambda _: connection.disconnect()
-        )
-    finally:
-        await pool.release(connection)
-
-
-async def _round_trip(connection: AbstractConnection, packed: bytes, count: int) -> list[Answer]:
-    """Reads every answer, also behind a refused command: what is left unread would be the next trip's.
-
-    A trip that ends early otherwise, by a time-out or because it is cancelled, ends its connection: both methods do.
-    """
-    await connection.send_packed_command(packed)
-    answers: list[Answer] = []
-    refused: ResponseError | None = None
-    for _ in range(count):
-        try:
-            answers.append(await connection.read_response())
-        except ResponseError as error:
-            refused = refused or error
-    if refused is not None:
-        raise refused
-    return answers
+def packed(commands: Sequence[Command]) -> bytes:
+    """Commands as RESP has them."""
+    return b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]  # its stub is of 1-tuples

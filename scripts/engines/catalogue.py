@@ -14,6 +14,7 @@ from scripts.engines.elasticsearch import Elasticsearch
 from scripts.engines.kafka import Kafka
 from scripts.engines.postgresql import PostgreSQL
 from scripts.engines.s3 import S3
+from scripts.engines.valkey import Valkey
 
 _ALL: tuple[Engine, ...] = (
     PostgreSQL(),
@@ -21,6 +22,7 @@ _ALL: tuple[Engine, ...] = (
     Kafka(),
     S3(),
     Elasticsearch(),
+    Valkey(),
 )
 ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in _ALL}
 """By name."""

@@ -8,7 +8,7 @@ from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
 
 from mesh.bus.open import open_bus
-from mesh.cache.store import CacheStore
+from mesh.cache.open import open_cache
 from mesh.client import ClientMetrics, Destination
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
@@ -22,7 +22,7 @@ from views.lists import author_lists, home_lists
 async def build(env: Environment) -> Service:
     """The service, put together from its settings."""
     settings = FanoutSettings.read(env)
-    cache = CacheStore(settings.cache_url)
+    cache = open_cache(settings.cache_url)
     bus = open_bus(settings.bus_url, registry=REGISTRY)
     metrics = ClientMetrics.create()
     graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)

@@ -16,6 +16,7 @@ from rookery.graph.v1.graph_mesh_pb2 import (
 from rookery.tweet.v1.tweet_mesh_pb2 import ListRecentTweetsRequest
 
 from mesh.bus.base import Bus, Outgoing
+from mesh.cache.keys import bucket
 from mesh.cache.lists import NewestLists
 from mesh.client import Destination
 from mesh.context import current
@@ -28,8 +29,14 @@ if TYPE_CHECKING:
 
 TOPIC = "fanout"
 BATCH = 1_000
-"""Lists that one script call writes: about 4 ms of the cache store's time, so that reads are not kept waiting."""
+"""Lists that are written in one trip: about 4 ms of the cache store's time, so that reads are not kept waiting."""
 _PAGE = 10 * BATCH
+
+
+def batches_of(follower_ids: Sequence[int]) -> list[list[int]]:
+    """Followers in batches, those together whose lists one script call of a cluster can write."""
+    ordered = sorted(follower_ids, key=bucket)
+    return [ordered[start : start + BATCH] for start in range(0, len(ordered), BATCH)]
 
 
 class Delivery:
@@ -74,8 +81,7 @@ class Delivery:
 
     async def _plan(self, entry: Entry, member: bytes, follower_ids: Sequence[int], remove: bool) -> None:
         batches = [
-            FanoutBatchPlanned(entry=member, remove=remove, follower_ids=follower_ids[start : start + BATCH])
-            for start in range(0, len(follower_ids), BATCH)
+            FanoutBatchPlanned(entry=member, remove=remove, follower_ids=some) for some in batches_of(follower_ids)
         ]
         if batches:
             await self._bus.publish(
@@ -93,7 +99,7 @@ class Delivery:
             )
 
     async def write(self, batch: FanoutBatchPlanned) -> None:
-        """Writes one planned batch: one script call."""
+        """Writes one planned batch in one trip: one script call, or in a cluster one for each slot."""
         await self._write(self._home, batch.follower_ids, batch.entry, batch.remove)
 
     @staticmethod

@@ -7,7 +7,7 @@ from rookery.timeline.v1 import timeline_service_pb2
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
 from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
 
-from mesh.cache.store import CacheStore
+from mesh.cache.open import open_cache
 from mesh.client import ClientMetrics, Destination
 from mesh.paging import Cursors
 from mesh.server import Service, rpcs
@@ -27,7 +27,7 @@ from views.shown import Views
 async def build(env: Environment) -> Service:
     """The service, put together from its settings."""
     settings = TimelineSettings.read(env)
-    cache = CacheStore(settings.cache_url)
+    cache = open_cache(settings.cache_url)
     metrics = ClientMetrics.create()
     user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)
     graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)

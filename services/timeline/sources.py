@@ -6,6 +6,7 @@ read stays the same; only the cost differs.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -117,25 +118,43 @@ class Sources:
         return part
 
     async def _pull(self, author_ids: Sequence[int], before: int, after: int, count: int) -> list[Part]:
+        slices = await self._reachable(author_ids, before, after, count)
+        parts: list[Part] = []
+        unread: list[int] = []
+        for author_id, found in zip(author_ids, slices, strict=True):
+            if found is not None and found.state is State.READY and (not found.exhausted or found.complete):
+                parts.append(Part([unpack(member) for member in found.members], found.exhausted))
+            else:
+                unread.append(author_id)
+                if found is not None and found.state is State.MISSING:
+                    await self._filling.do(("author", author_id), lambda a=author_id: self._fill_author(a))  # type: ignore[misc]
+        if unread:
+            parts.append(await self._recent(unread, before, after, count))
+        return parts
+
+    async def _reachable(self, author_ids: Sequence[int], before: int, after: int, count: int) -> list[Slice | None]:
+        """A slice for each author, None where the part of the cache store is gone that has it."""
+        try:
+            return [*await self._slices(author_ids, before, after, count)]
+        except CacheGone:  # of one author's part, maybe: that must not send everybody to the database for all of them
+
+            async def alone(author_id: int) -> Slice | None:
+                try:
+                    [found] = await self._slices([author_id], before, after, count)
+                except CacheGone:
+                    return None
+                return found
+
+            return await asyncio.gather(*(alone(author_id) for author_id in author_ids))
+
+    async def _slices(self, author_ids: Sequence[int], before: int, after: int, count: int) -> list[Slice]:
         commands = Commands()
         sizes = [
             self._authors.queue_slice(commands, author, before_id=before, after_id=after, count=count)
             for author in author_ids
         ]
         answers = iter(await self._cache.exchange(commands.queued))
-        slices = [self._authors.read_slice([*islice(answers, size)], count, after_id=after) for size in sizes]
-        parts: list[Part] = []
-        unread: list[int] = []
-        for author_id, found in zip(author_ids, slices, strict=True):
-            if found.state is State.READY and (not found.exhausted or found.complete):
-                parts.append(Part([unpack(member) for member in found.members], found.exhausted))
-            else:
-                unread.append(author_id)
-                if found.state is State.MISSING:
-                    await self._filling.do(("author", author_id), lambda a=author_id: self._fill_author(a))  # type: ignore[misc]
-        if unread:
-            parts.append(await self._recent(unread, before, after, count))
-        return parts
+        return [self._authors.read_slice([*islice(answers, size)], count, after_id=after) for size in sizes]
 
     async def _fill_author(self, author_id: int) -> Part | None:
         token = await self._authors.begin(author_id)

@@ -8,8 +8,8 @@ from rookery.tweet.v1 import tweet_archive_mesh_pb2, tweet_mesh_pb2, tweet_servi
 from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
 
 from mesh.bus.open import open_bus
+from mesh.cache.open import open_cache
 from mesh.cache.records import Records
-from mesh.cache.store import CacheStore
 from mesh.client import ClientMetrics, Destination
 from mesh.db.leases import SqlLeases
 from mesh.db.sql import Database
@@ -68,7 +68,7 @@ async def build(env: Environment) -> Service:
     """The service, put together from its settings."""
     settings = TweetSettings.read(env)
     db = await Database.open(settings.database_url)
-    cache = CacheStore(settings.cache_url)
+    cache = open_cache(settings.cache_url)
     bus = open_bus(settings.bus_url, registry=REGISTRY)
     outbox = SqlOutbox(db, bus, "tweet", options=OutboxOptions.keeping(settings.outbox_keep_seconds))
     metrics = ClientMetrics.create()

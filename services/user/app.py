@@ -14,8 +14,8 @@ from rookery.user.v1 import erasure_service_pb2, export_service_pb2, user_mesh_p
 
 from mesh.bus.open import open_bus
 from mesh.cache.loading import LoadingCache
+from mesh.cache.open import open_cache
 from mesh.cache.records import Records
-from mesh.cache.store import CacheStore
 from mesh.client import ClientMetrics, Destination
 from mesh.db.leases import SqlLeases
 from mesh.db.sql import Database
@@ -78,7 +78,7 @@ async def build(env: Environment) -> Service:
     """The service, put together from its settings."""
     settings = UserSettings.read(env)
     db = await Database.open(settings.database_url)
-    cache = CacheStore(settings.cache_url)
+    cache = open_cache(settings.cache_url)
     bus = open_bus(settings.bus_url, registry=REGISTRY)
     outbox = SqlOutbox(db, bus, "user", options=OutboxOptions.keeping(settings.outbox_keep_seconds))
     metrics = ClientMetrics.create()

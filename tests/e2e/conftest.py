@@ -17,6 +17,7 @@ from tweepy.asynchronous import AsyncClient
 from cli.settle import settle
 from cli.state import running_state
 from cli.stores import Stores, open_stores
+from mesh.cache.open import open_cache
 from mesh.cache.store import CacheStore
 from mesh.client import Destination
 from tests.called import CALLED, watched
@@ -46,7 +47,7 @@ async def stores(mesh: Mesh, engines: dict[str, str]) -> AsyncIterator[Stores]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def cache(stores: Stores) -> AsyncIterator[CacheStore]:
     """The shared mesh's cache store."""
-    store = CacheStore(stores.cache_url)
+    store = open_cache(stores.cache_url)
     yield store
     await store.close()
 

@@ -22,6 +22,7 @@ from cli.settle import settle
 from cli.state import running_state
 from cli.stores import Stores, open_stores
 from cli.supervisor import Mesh, running_mesh
+from mesh.cache.open import open_cache
 from mesh.cache.store import CacheStore
 from mesh.db.sql import Tx
 from tests.clients import client_of
@@ -60,7 +61,7 @@ async def stores(mesh: Mesh) -> AsyncIterator[Stores]:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def cache(stores: Stores) -> AsyncIterator[CacheStore]:
     """Its cache store."""
-    store = CacheStore(stores.cache_url)
+    store = open_cache(stores.cache_url)
     yield store
     await store.close()
 

@@ -19,7 +19,7 @@ from typing import Any, cast
 import redis.asyncio as redis
 
 from cli.supervisor import Mesh
-from mesh.cache.store import CacheStore
+from mesh.cache.open import open_cache
 from tests.faults.crowd import Crowd
 from views.lists import home_lists
 
@@ -102,7 +102,7 @@ def _compare(what: str, wanted: Sequence[int], got: Sequence[int]) -> list[str]:
 async def _lists(mesh: Mesh, crowd: Crowd, tables: Tables) -> list[str]:
     """Home lists in the cache store hold what the tables say."""
     found: list[str] = []
-    store = CacheStore(mesh.environment("fanout")["ROOKERY_CACHE_URL"])
+    store = open_cache(mesh.environment("fanout")["ROOKERY_CACHE_URL"])
     try:
         for person in crowd.people:
             key = home_lists(store).key(person.id)

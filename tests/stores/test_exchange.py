@@ -11,13 +11,14 @@ import pytest_asyncio
 import redis.asyncio as redis
 from redis.exceptions import ResponseError
 
+from mesh.cache.open import open_cache
 from mesh.cache.store import CacheGone, CacheStore, Commands
 from tests.stores.conftest import Valkey
 
 
 @pytest_asyncio.fixture
 async def store(valkey: Valkey) -> AsyncIterator[CacheStore]:
-    made = CacheStore(valkey.url, connections=1)
+    made = open_cache(valkey.url, connections=1)
     await made.exchange([("SET", "exchange:a", "A"), ("SET", "exchange:b", "B")])
     yield made
     await made.close()
@@ -89,7 +90,7 @@ async def test_a_trip_whose_connection_is_lost_is_made_once_more(store: CacheSto
 
 
 async def test_a_store_that_does_not_run_is_cache_gone(valkey: Valkey) -> None:
-    store = CacheStore(f"unix://{valkey.socket}.none?db=0")
+    store = open_cache(f"unix://{valkey.socket}.none?db=0")
     with pytest.raises(CacheGone):
         await store.exchange([("GET", "exchange:a")])
     await store.close()

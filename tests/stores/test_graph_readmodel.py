@@ -11,6 +11,7 @@ import pytest
 from rookery.graph.v1.graph_mesh_pb2 import GetStandingRequest, GetStandingResponse
 
 from mesh.bus.base import Bus, Message
+from mesh.cache.open import open_cache
 from mesh.cache.sets import OVERFLOW, PRESENT, GuardedSets
 from mesh.cache.store import CacheStore
 from mesh.db.sql import Tx
@@ -86,7 +87,7 @@ class World:
 async def world(tmp_path: Path, valkey: Valkey) -> AsyncIterator[World]:
     """Everything empty."""
     async with sqlite("graph", tmp_path) as sql:
-        cache = CacheStore(valkey.url)
+        cache = open_cache(valkey.url)
         await cache.client.flushdb()
         store = SqlGraphStore(sql.db, sql.outbox, LINE)
         readmodel = ReadModel(store, GuardedSets(cache, SETS))

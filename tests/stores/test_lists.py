@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -20,12 +20,10 @@ from hypothesis.stateful import (
 )
 
 from mesh.cache.lists import NewestLists, Slice, State
-from mesh.cache.store import CacheGone, CacheStore
+from mesh.cache.open import open_cache
+from mesh.cache.store import Answer, CacheGone, CacheStore, Command, Commands
 
 from .conftest import Valkey
-
-if TYPE_CHECKING:
-    from redis.asyncio.client import Pipeline
 
 T = TypeVar("T")
 LIMIT = 4
@@ -61,9 +59,9 @@ async def read(
     store: CacheStore, lists: NewestLists, owner: int = OWNER, *, before: int = 0, after: int = 0, count: int = 100
 ) -> Slice:
     """One slice, in one trip."""
-    async with store.client.pipeline(transaction=False) as pipe:
-        answers = lists.queue_slice(pipe, owner, before_id=before, after_id=after, count=count)
-        found = await pipe.execute()
+    commands = Commands()
+    answers = lists.queue_slice(commands, owner, before_id=before, after_id=after, count=count)
+    found = await store.exchange(commands.queued)
     assert len(found) == answers
     return lists.read_slice(found, count, after_id=after)
 
@@ -77,7 +75,7 @@ async def filled(lists: NewestLists, rows: list[int], *, complete: bool, owner: 
 
 @pytest.fixture
 async def store(valkey: Valkey) -> AsyncIterator[CacheStore]:
-    one = CacheStore(valkey.url)
+    one = open_cache(valkey.url)
     await one.client.flushdb()
     yield one
     await one.close()
@@ -101,17 +99,6 @@ class Builder:
     complete: bool = False
 
 
-class Commands:
-    """Takes down what `queue_slice` queues, to run the commands one by one with something in between."""
-
-    def __init__(self) -> None:
-        self.queued: list[tuple[Any, ...]] = []
-
-    def execute_command(self, *args: Any) -> None:
-        """See redis.asyncio.client.Pipeline."""
-        self.queued.append(args)
-
-
 class Model(RuleBasedStateMachine):
     """One list against the truth that it is a part of.
 
@@ -120,7 +107,7 @@ class Model(RuleBasedStateMachine):
     bounds, with no gap down to the lowest one shown, so that going on below in the database gives everything.
     """
 
-    def __init__(self, socket: str) -> None:
+    def __init__(self, url: str) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
         self.rows: set[int] = set()
@@ -128,7 +115,7 @@ class Model(RuleBasedStateMachine):
         self.builders: list[Builder] = []
 
         async def connect() -> CacheStore:
-            store = CacheStore(f"unix://{socket}?db=0")
+            store = open_cache(url)
             await store.client.flushdb()
             return store
 
@@ -278,7 +265,7 @@ class Model(RuleBasedStateMachine):
     def look_slowly(self, before: int, after: int, count: int, data: st.DataObject) -> None:
         """Reads a page by commands between which others write: what was there all the time must show."""
         pipe = Commands()
-        self.lists.queue_slice(cast("Pipeline", pipe), OWNER, before_id=before, after_id=after, count=count)
+        self.lists.queue_slice(pipe, OWNER, before_id=before, after_id=after, count=count)
         truths, answers = [set(self.truth)], []
         for at, command in enumerate(pipe.queued):
             if at:
@@ -292,17 +279,17 @@ class Model(RuleBasedStateMachine):
         found = self.lists.read_slice(answers, count, after_id=after)
         self.check(found, before, after, count, ever=set.union(*truths), always=set.intersection(*truths))
 
-    async def command(self, args: tuple[Any, ...]) -> Any:
+    async def command(self, command: Command) -> Answer:
         """Runs one command by itself."""
-        return await self.store.client.execute_command(*args)  # type: ignore[no-untyped-call]
+        return (await self.store.exchange([command]))[0]
 
     async def glance(self) -> tuple[Slice, Slice, int]:
         """A short page, the whole list and its size, in one trip."""
-        async with self.store.client.pipeline(transaction=False) as pipe:
-            for count in (2, 100):
-                self.lists.queue_slice(pipe, OWNER, before_id=0, after_id=0, count=count)
-            pipe.zcard(self.lists.key(OWNER))
-            page, whole, size = await pipe.execute()
+        commands = Commands()
+        for count in (2, 100):
+            self.lists.queue_slice(commands, OWNER, before_id=0, after_id=0, count=count)
+        commands.execute_command("ZCARD", self.lists.key(OWNER))
+        page, whole, size = await self.store.exchange(commands.queued)
         return (
             self.lists.read_slice([page], 2, after_id=0),
             self.lists.read_slice([whole], 100, after_id=0),
@@ -347,7 +334,7 @@ class Model(RuleBasedStateMachine):
 def test_a_list_shows_the_newest_of_the_truth_whatever_happens(valkey: Valkey) -> None:
     class OnThisValkey(Model):
         def __init__(self) -> None:
-            super().__init__(str(valkey.socket))
+            super().__init__(valkey.url)
 
     run_state_machine_as_test(
         OnThisValkey,
@@ -489,7 +476,7 @@ async def test_ids_of_any_size_are_ordered_as_numbers(store: CacheStore, lists: 
 
 async def test_without_the_store_callers_are_told_at_once(start_valkey: Callable[[bool], Valkey]) -> None:
     server = start_valkey(False)
-    store = CacheStore(server.url)
+    store = open_cache(server.url)
     lists = lists_of(store)
     await filled(lists, [1], complete=True)
     server.kill()

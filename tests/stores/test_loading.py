@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from mesh.cache.loading import LoadingCache, SingleFlight
+from mesh.cache.open import open_cache
 from mesh.cache.store import CacheStore
 
 from .conftest import Valkey
@@ -32,7 +33,7 @@ class Source:
 
 @pytest.fixture
 async def store(valkey: Valkey) -> AsyncIterator[CacheStore]:
-    one = CacheStore(valkey.url)
+    one = open_cache(valkey.url)
     await one.client.flushdb()
     yield one
     await one.close()
@@ -121,7 +122,7 @@ async def test_a_value_is_loaded_once_and_then_read_by_everybody(
 ) -> None:
     source.open.set()
     assert await LoadingCache(store, "v:", ttl_s=100).get("k", source.load) == b"v1"
-    other = CacheStore(valkey.url)
+    other = open_cache(valkey.url)
     try:
         again = LoadingCache(other, "v:", ttl_s=100)
         assert [await again.get("k", source.load) for _ in range(20)] == [b"v1"] * 20
@@ -222,7 +223,7 @@ async def test_without_the_store_values_are_loaded_one_loader_a_key(
     start_valkey: Callable[[bool], Valkey], source: Source
 ) -> None:
     server = start_valkey(False)
-    store = CacheStore(server.url)
+    store = open_cache(server.url)
     cache = LoadingCache(store, "v:", ttl_s=100)
     server.kill()
 
@@ -243,7 +244,7 @@ async def test_a_store_that_goes_away_during_a_load_costs_nothing_but_the_keepin
     start_valkey: Callable[[bool], Valkey], source: Source
 ) -> None:
     server = start_valkey(False)
-    store = CacheStore(server.url)
+    store = open_cache(server.url)
     caller = asyncio.create_task(LoadingCache(store, "v:", ttl_s=100).get("k", source.load))
     await source.begun.wait()
     server.kill()

@@ -15,6 +15,7 @@ import pytest_asyncio
 from rookery.api.v2.tweet_pb2 import MentionEntity, TweetEntities
 from rookery.events.v1.user_events_pb2 import UserErased
 
+from mesh.cache.open import open_cache
 from mesh.cache.records import Records
 from mesh.cache.sets import GuardedSets
 from mesh.cache.store import CacheStore
@@ -45,7 +46,7 @@ Erase = Callable[[Sql, CacheStore], Awaitable[None]]
 
 @pytest_asyncio.fixture
 async def cache(valkey: Valkey) -> AsyncIterator[CacheStore]:
-    store = CacheStore(valkey.url)
+    store = open_cache(valkey.url)
     yield store
     await store.close()
 

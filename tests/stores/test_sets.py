@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mesh.cache.open import open_cache
 from mesh.cache.sets import PRESENT, GuardedSets
 from mesh.cache.store import CacheGone, CacheStore
 
@@ -20,7 +21,7 @@ NAMES = ("joined", "special")
 
 @pytest.fixture
 async def store(valkey: Valkey) -> AsyncIterator[CacheStore]:
-    one = CacheStore(valkey.url)
+    one = open_cache(valkey.url)
     await one.client.flushdb()
     yield one
     await one.close()
@@ -124,7 +125,7 @@ def test_no_order_of_loaders_and_writers_leaves_old_rows(valkey: Valkey, steps: 
     """Three loaders and three writers take turns; with none between commit and drop, the truth shows."""
 
     async def run() -> None:
-        store = CacheStore(valkey.url)
+        store = open_cache(valkey.url)
         await store.client.flushdb()
         sets = GuardedSets(store, NAMES)
         rows: set[int] = set()
@@ -154,7 +155,7 @@ def test_no_order_of_loaders_and_writers_leaves_old_rows(valkey: Valkey, steps: 
 
 async def test_without_the_store_callers_are_told_at_once(start_valkey: Callable[[bool], Valkey]) -> None:
     server = start_valkey(False)
-    store = CacheStore(server.url)
+    store = open_cache(server.url)
     sets = GuardedSets(store, NAMES)
     generation = await sets.generation(OWNER)
     server.kill()

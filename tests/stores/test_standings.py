@@ -8,6 +8,7 @@ import pytest
 from rookery.api.v2.user_pb2 import User
 from rookery.graph.v1.graph_mesh_pb2 import GetStandingResponse
 
+from mesh.cache.open import open_cache
 from mesh.cache.records import Records
 from mesh.cache.sets import OVERFLOW, GuardedSets
 from mesh.cache.store import CacheStore
@@ -25,7 +26,7 @@ PEOPLE = [ADA, BOB, CAROL, DAN]
 
 @pytest.fixture
 async def store(valkey: Valkey) -> AsyncIterator[CacheStore]:
-    one = CacheStore(valkey.url)
+    one = open_cache(valkey.url)
     await one.client.flushdb()
     yield one
     await one.close()

@@ -14,6 +14,7 @@ import pytest
 from rookery.graph.v1 import graph_mesh_pb2, graph_mesh_pb2_grpc
 from rookery.tweet.v1 import tweet_mesh_pb2, tweet_mesh_pb2_grpc
 
+from mesh.cache.open import open_cache
 from mesh.cache.store import CacheStore
 from mesh.client import Destination
 from services.timeline.sources import Sources
@@ -65,7 +66,7 @@ async def sources(folder: Path, cache_url: str) -> AsyncIterator[tuple[Sources, 
     await server.start()
     graph = Destination("graph", f"unix://{folder}/s", graph_mesh_pb2_grpc.GraphMeshServiceStub)
     tweet = Destination("tweet", f"unix://{folder}/s", tweet_mesh_pb2_grpc.TweetMeshServiceStub)
-    cache = CacheStore(cache_url)
+    cache = open_cache(cache_url)
     try:
         yield Sources(cache, home_lists(cache), author_lists(cache), graph, tweet), cache
     finally:

@@ -14,8 +14,8 @@ from google.protobuf.message import Message as Event
 from rookery.events.v1.tweet_events_pb2 import PollVotesCounted, TweetCountsChanged, TweetDeleted
 
 from mesh.bus.base import Bus, Message
+from mesh.cache.open import open_cache
 from mesh.cache.records import TOMBSTONE, Records
-from mesh.cache.store import CacheStore
 from mesh.errors import Unavailable
 from services.tweet.consumers import subscriptions
 from services.tweet.counts import Counting
@@ -75,7 +75,7 @@ class World:
 @asynccontextmanager
 async def opened(folder: Path, valkey: Valkey, turn_s: float = 10.0) -> AsyncIterator[World]:
     """A world on stores of its own."""
-    cache = CacheStore(valkey.url)
+    cache = open_cache(valkey.url)
     try:
         async with sqlite("tweet", folder) as sql:
             store = SqlTweetStore(sql.db, sql.outbox)

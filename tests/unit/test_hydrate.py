@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mesh.cache.open import open_cache
 from mesh.cache.records import TOMBSTONE, Records
 from mesh.cache.store import CacheStore
 from mesh.context import CallContext, current, enter
@@ -27,8 +28,8 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 async def store(valkey: Valkey) -> AsyncIterator[CacheStore]:
-    made = CacheStore(valkey.url)
-    await made.run(lambda client: client.flushall())
+    made = open_cache(valkey.url)
+    await made.client.flushall()
     yield made
     await made.close()
 
@@ -87,7 +88,7 @@ async def test_a_record_that_many_want_at_once_is_asked_for_once(store: CacheSto
 
 
 async def test_without_the_cache_the_owner_answers_for_all(tmp_path: Path) -> None:
-    store, owner = CacheStore(f"unix://{tmp_path}/none"), Owner()
+    store, owner = open_cache(f"unix://{tmp_path}/none"), Owner()
     assert await Hydrator(Records(store, "r:"), owner.fetch).get([2, 4]) == [record(2), record(4)]
     assert owner.asked == [[2, 4]]
     await store.close()

@@ -14,6 +14,7 @@ from rookery.graph.v1.graph_mesh_pb2 import GetStandingResponse
 from rookery.tweet.v1.tweet_service_pb2 import ListTweetsByIdResponse
 from rookery.user.v1.user_service_pb2 import ListUsersByIdResponse
 
+from mesh.cache.open import open_cache
 from mesh.cache.records import TOMBSTONE, Records
 from mesh.cache.store import CacheStore
 from tests.unit.test_plan import Asked
@@ -82,7 +83,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    store = CacheStore(f"unix://{tmp_path}/none")
+    store = open_cache(f"unix://{tmp_path}/none")
     yield World(store)
     await store.close()
 

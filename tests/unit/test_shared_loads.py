@@ -13,8 +13,8 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from mesh.cache.loading import SingleFlight
+from mesh.cache.open import open_cache
 from mesh.cache.records import Records
-from mesh.cache.store import CacheStore
 from mesh.client import Destination
 from mesh.context import CallContext, current, enter
 from mesh.errors import DeadlineExceeded
@@ -56,7 +56,7 @@ async def test_a_record_that_many_want_is_asked_for_in_nobodys_name(tmp_path: Pa
         asked.append(current())
         return [b"%d" % i for i in ids]
 
-    gone = CacheStore(f"unix://{tmp_path}/nobody")
+    gone = open_cache(f"unix://{tmp_path}/nobody")
     hydrator = Hydrator(Records(gone, "x:"), fetch)
     enter(call_of(7, 0.001))
     assert await hydrator.get([1, 2]) == [b"1", b"2"]

@@ -19,8 +19,8 @@ from rookery.events.v1.user_events_pb2 import UserProfileChanged, UserRegistered
 from mesh.bus.base import Bus, Message
 from mesh.bus.redis_streams import RedisStreamsBus
 from mesh.cache.loading import LoadingCache
+from mesh.cache.open import open_cache
 from mesh.cache.records import Records
-from mesh.cache.store import CacheStore
 from mesh.db.migrations import migrate
 from mesh.db.sql import Database
 from mesh.outbox.sql import SqlOutbox
@@ -154,8 +154,8 @@ async def world(tmp_path: Path, valkey: Valkey) -> AsyncIterator[World]:
     await migrate(url, SCHEMA)
     db = await Database.open(url)
     real_bus = RedisStreamsBus(valkey.url)  # the outbox is never started: nothing is published
-    cache = CacheStore(valkey.url)
-    await cache.run(lambda client: client.flushall())
+    cache = open_cache(valkey.url)
+    await cache.client.flushall()
     store = SqlUserStore(db, SqlOutbox(db, real_bus, "user"))
     for user_id in (ADA, BOB):
         name = f"user{user_id}"

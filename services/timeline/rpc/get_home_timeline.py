@@ -134,16 +134,16 @@ class GetHomeTimeline:
         authors = writers(entries)
         answered = list({entry.in_reply_to_user_id for entry in entries}.difference(authors, (0, viewer)))
         answers: list[Answer] | None = None
-        found: list[bytes | None] = [None] * len(tweet_ids)
+        found: list[bytes | None] | None = None
         if entries:
             commands = standings.commands(viewer, authors, answered)
             commands.append(("MGET", *tweets.records.keys(tweet_ids)))
             try:
                 *answers, found = await self._cache.exchange(commands)
             except CacheGone:
-                answers = None
+                answers = None  # of the viewer's part of the store, maybe: records are in all of its parts
         facts = await standings.read(viewer, authors, answered, answers)
-        records = await tweets.complete(tweet_ids, found)
+        records = await (tweets.get(tweet_ids) if found is None else tweets.complete(tweet_ids, found))
         if originals:
             there = {i for i, record in zip(tweet_ids, records, strict=True) if is_there(record)}
             records = [
