@@ -33,6 +33,6 @@ def open_bus(url: str, *, registry: CollectorRegistry | None = None) -> Bus:
         return RedisStreamsBus(url, registry=registry)
     if scheme.endswith("+cluster"):
         raise SettingError(
-            "ROOKERY_BUS_URL: a cluster of Redis or Valkey holds no bus; give one server, or Kafka (kafka://host:port,...)"
+            "BUS_URL: a cluster of Redis or Valkey holds no bus; give one server, or Kafka (kafka://host:port,...)"
         )
-    raise SettingError("ROOKERY_BUS_URL: the bus has a URL kafka://..., redis://..., rediss://... or unix://...")
+    raise SettingError("BUS_URL: the bus has a URL kafka://..., redis://..., rediss://... or unix://...")

@@ -31,7 +31,7 @@ _TRIES = 5
 _AGAIN_S = 0.01  # before a command is tried again of whose keys some have moved; doubled each time
 _LEARN_EVERY_S = 0.1
 _KEPT_MS = 50  # a replica takes a write within one; one that does not is behind or gone
-_UNFOLLOWED_S = 1.0
+_UNBACKED_S = 1.0
 _PORT = 6379
 _CANNOT = ("CLUSTERDOWN", "LOADING", "MASTERDOWN", "READONLY", "OOM")
 _UNWELL = ("LOADING", "MASTERDOWN")
@@ -39,7 +39,7 @@ _ASKING: Command = ("ASKING",)
 
 
 class Cluster(CacheStore):
-    """A cluster: `redis+cluster://user:password@host:port,host:port`.
+    """A cluster: `redis+cluster://name:password@host:port,host:port`.
 
     Args:
         url: some of its nodes.
@@ -50,6 +50,8 @@ class Cluster(CacheStore):
 
     def __init__(self, url: str) -> None:
         self._access, self._seeds = _parts_of(url)
+        scheme, _, rest = url.partition("+cluster://")
+        self._one_url = f"{scheme}://{rest.partition(',')[0]}"
         self._nodes: dict[tuple[str, int], Node] = {}
         self._owners: list[Node | None] = []
         self._learning: asyncio.Task[None] | None = None
@@ -60,13 +62,7 @@ class Cluster(CacheStore):
     def client(self) -> redis.Redis:
         """See CacheStore."""
         if self._client is None:
-            self._client = redis.RedisCluster(
-                startup_nodes=[redis.cluster.ClusterNode(host, port) for host, port in self._seeds],
-                username=self._access.username or None,
-                password=self._access.password or None,
-                ssl=self._access.tls is not None,
-                protocol=2,
-            )
+            self._client = redis.RedisCluster.from_url(self._one_url, protocol=2)
         return cast("redis.Redis", self._client)
 
     def together(self, keys: Sequence[str]) -> list[Sequence[str]]:
@@ -131,7 +127,7 @@ class Cluster(CacheStore):
         packets: list[_Packet] = []
         try:
             for node, numbers in by_node.items():
-                packet = _Packet(trip, node, numbers, kept=writes and node.followed(now))
+                packet = _Packet(trip, node, numbers, kept=writes and node.backed(now))
                 try:
                     sent.append(await node.send(packed(packet.commands), len(packet.commands), writes=writes))
                     packets.append(packet)
@@ -150,7 +146,7 @@ class Cluster(CacheStore):
                 self._learn_soon()
                 trip.lost(packet.node, packet.numbers)
             elif not packet.take(answers):
-                packet.node.unfollowed_until = now + _UNFOLLOWED_S
+                packet.node.unbacked_until = now + _UNBACKED_S
 
     async def _take_apart(self, trip: _Trip, writes: bool) -> None:
         """Where a slot moves, a command is refused of whose keys only some have moved: then each goes alone."""
@@ -374,14 +370,14 @@ def _parts_of(url: str) -> tuple[Access, list[tuple[str, int]]]:
     scheme, _, rest = url.partition("://")
     rest = rest.partition("?")[0].partition("/")[0]
     who, _, places = rest.rpartition("@")
-    username, _, password = who.partition(":")
+    name, _, password = who.partition(":")
     hosts: list[tuple[str, int]] = []
     for place in places.split(","):
         host, colon, port = place.rpartition(":")
         if place.endswith("]") or not colon:
             host, port = place, str(_PORT)
         if not host or not port.isdecimal():
-            raise SettingError("ROOKERY_CACHE_URL names no nodes: redis+cluster://user:password@host:port,host:port")
+            raise SettingError("CACHE_URL names no nodes: redis+cluster://name:password@host:port,host:port")
         hosts.append((host.strip("[]"), int(port)))
     tls = ssl.create_default_context() if scheme.startswith("rediss") else None
-    return Access(unquote(username), unquote(password), tls), hosts
+    return Access(unquote(name), unquote(password), tls), hosts

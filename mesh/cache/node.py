@@ -43,7 +43,7 @@ class Lost(Exception):
 class Access:
     """How one gets into a cluster's nodes."""
 
-    username: str = ""
+    name: str = ""
     """Empty for the default one."""
     password: str = ""
     """Empty for none."""
@@ -59,6 +59,8 @@ class _Connection(asyncio.Protocol):
         self._waiting: deque[tuple[asyncio.Future[list[Answer]], int]] = deque()
         self._answers: list[Answer] = []
         self._transport: asyncio.Transport | None = None
+        self.mourned = False
+        """Whether its end was counted."""
 
     @property
     def open(self) -> bool:
@@ -102,7 +104,7 @@ class _Connection(asyncio.Protocol):
     async def enter(self, access: Access) -> None:
         """Says who this is. Raises CacheGone when that is not accepted, and Lost."""
         if access.password:
-            who = (access.username,) if access.username else ()
+            who = (access.name,) if access.name else ()
             [answer] = await self.send(packed([("AUTH", *who, access.password)]), 1)
             if isinstance(answer, Refusal):
                 raise CacheGone("The cache does not accept its password.")
@@ -136,8 +138,8 @@ class Node:
         self.port = port
         self.replicas = 0
         """That stand in for it, as far as is known."""
-        self.unfollowed_until = 0.0
-        """No replica took writes in time lately; until then (loop time) none is waited for."""
+        self.unbacked_until = 0.0
+        """No replica took a write in time lately: until then (loop time) none is waited for."""
         self.breaker = Breaker(f"cache {host}:{port}", threshold=5, open_s=0.2, max_open_s=1.0)
         self._access = access
         # The first is for what does not wait for a replica, the others for what does.
@@ -145,13 +147,13 @@ class Node:
         self._connecting: dict[int, asyncio.Task[_Connection]] = {}
         self._turn = 0
 
-    def followed(self, now: float) -> bool:
+    def backed(self, now: float) -> bool:
         """Whether a replica is to be waited for.
 
         Args:
             now: loop time.
         """
-        return self.replicas > 0 and now >= self.unfollowed_until
+        return self.replicas > 0 and now >= self.unbacked_until
 
     async def send(self, whole: bytes, count: int, *, writes: bool) -> Sent:
         """Sends commands, after connecting if need be.
@@ -179,6 +181,21 @@ class Node:
         except BaseException:
             self.breaker.abandoned()
             raise
+
+    def lost(self, connection: _Connection) -> None:
+        """A trip was lost with its connection, which is one failure however many trips were on it."""
+        if connection.mourned:
+            self.breaker.abandoned()
+        else:
+            connection.mourned = True
+            self.breaker.failure()
+
+    def late(self, connection: _Connection) -> None:
+        """An answer did not come in time: no other trip waits for that connection; those on it have their own time."""
+        self.breaker.failure()
+        if connection in self._connections:
+            self._connections[self._connections.index(connection)] = None
+            asyncio.get_running_loop().call_later(TIMEOUT_S, connection.close)
 
     async def ask(self, command: Command) -> Answer:
         """One command about the cluster. Raises CacheGone."""
@@ -238,7 +255,7 @@ class Sent(NamedTuple):
 async def answers_of(trips: Sequence[Sent]) -> list[list[Answer] | None]:
     """What trips that were sent together brought, None for one that was lost or took too long.
 
-    Each node's breaker hears of it. A connection whose trip took too long is ended, as the next would wait as long.
+    Each node's breaker hears of it. A connection on which one took too long gets no more.
     """
     found: list[list[Answer] | None] = [None] * len(trips)
     unheard = dict(enumerate(trips))
@@ -249,7 +266,7 @@ async def answers_of(trips: Sequence[Sent]) -> list[list[Answer] | None]:
                     try:
                         found[number] = await trip.answers
                     except Lost:
-                        trip.node.breaker.failure()
+                        trip.node.lost(trip.connection)
                     else:
                         trip.node.breaker.success()
                     del unheard[number]
@@ -260,8 +277,7 @@ async def answers_of(trips: Sequence[Sent]) -> list[list[Answer] | None]:
                     found[number] = future.result()
                     trip.node.breaker.success()
                 else:
-                    trip.node.breaker.failure()
-                    trip.connection.close()
+                    trip.node.late(trip.connection)
             unheard.clear()
     finally:
         for trip in unheard.values():  # the caller goes away: nothing was learnt

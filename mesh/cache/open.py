@@ -14,7 +14,7 @@ def open_cache(url: str, *, connections: int = 64) -> CacheStore:
 
     Args:
         url: one server, `redis://`, `rediss://` (TLS) or `unix://`; or nodes of a cluster,
-            `redis+cluster://user:password@host:port,host:port`, `rediss+cluster://`, of which one that answers is
+            `redis+cluster://name:password@host:port,host:port`, `rediss+cluster://`, of which one that answers is
             enough to find the others. `valkey` may stand for `redis`.
         connections: to one server, at most. To each node of a cluster there are five.
 
@@ -33,5 +33,5 @@ def open_cache(url: str, *, connections: int = 64) -> CacheStore:
 
         return Server(f"{named}://{rest}", connections=connections)
     raise SettingError(
-        "ROOKERY_CACHE_URL: the cache store has a URL redis://..., rediss://..., unix://... or redis+cluster://host:port,..."
+        "CACHE_URL: the cache store has a URL redis://..., rediss://..., unix://... or redis+cluster://host:port,..."
     )

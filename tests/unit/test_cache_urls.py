@@ -35,7 +35,7 @@ def test_the_scheme_chooses_the_kind_of_store(url: str, kind: type) -> None:
     ["", "kafka://h:1", "http://u:secret@h", "redis+cluster://", "redis+cluster://u:secret@", "redis+cluster://h:x"],
 )
 def test_a_url_of_no_cache_store_is_refused_and_not_repeated(url: str) -> None:
-    with pytest.raises(SettingError, match="ROOKERY_CACHE_URL") as refusal:
+    with pytest.raises(SettingError, match="CACHE_URL") as refusal:
         open_cache(url)
     assert "secret" not in str(refusal.value)
 
@@ -43,12 +43,12 @@ def test_a_url_of_no_cache_store_is_refused_and_not_repeated(url: str) -> None:
 def test_a_clusters_url_has_nodes_and_a_password() -> None:
     cluster = Cluster("redis+cluster://ada:a%2Fb%40c@one:1,[::1]:2,three/0?x=y")
     assert cluster._seeds == [("one", 1), ("::1", 2), ("three", 6379)]
-    assert (cluster._access.username, cluster._access.password) == ("ada", "a/b@c")
+    assert (cluster._access.name, cluster._access.password) == ("ada", "a/b@c")
 
 
 @pytest.mark.parametrize("scheme", ["redis+cluster", "rediss+cluster", "valkey+cluster"])
 def test_a_cluster_is_refused_as_a_bus_with_a_word_on_what_to_do(scheme: str) -> None:
-    with pytest.raises(SettingError, match=r"ROOKERY_BUS_URL: a cluster .* holds no bus; give one server, or Kafka"):
+    with pytest.raises(SettingError, match=r"BUS_URL: a cluster .* holds no bus; give one server, or Kafka"):
         open_bus(f"{scheme}://:secret@one:6379,two:6379")
 
 

@@ -75,6 +75,7 @@ AS_NAMES = frozenset({"feed", "feeds", "follow", "followed", "like", "liked", "l
 ALLOWED = re.compile(
     r"x-user-id"  # the edge's header, which mesh/context.py names; all else calls its owner the viewer
     r"|\b(?:rediss?|postgresql\+asyncpg)://user@|\bcassandra://\[user:"  # a URL's user
+    r"|\A(?:replyError|feed)\Z"  # what hiredis calls them
     r"|\b(?:EXEC_PROFILE_DEFAULT|ExecutionProfile|execution_profiles?)\b"  # what Cassandra's driver calls its options
 )
 
