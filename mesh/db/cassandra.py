@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import logging
 import re
 import ssl
 import threading
@@ -75,6 +76,8 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 _TOKENS = -(1 << 63), (1 << 63) - 1  # of Murmur3Partitioner
 
 _log = structlog.stdlib.get_logger("mesh.db.cassandra")
+# The server says so of each statement that is prepared. A connection of this driver has one keyspace, always the same.
+logging.getLogger("cassandra.protocol").addFilter(lambda record: "`USE <keyspace>`" not in record.getMessage())
 
 
 class Row(Protocol):
@@ -484,13 +487,19 @@ class Cassandra:
         return whole.results
 
     async def batch(
-        self, statements: Sequence[Statement], *, idempotent: bool = False, deadline: float | None = None
+        self,
+        statements: Sequence[Statement],
+        *,
+        idempotent: bool = False,
+        logged: bool = True,
+        deadline: float | None = None,
     ) -> None:
         """Runs writes as one logged batch: all of them are done in the end, or none is.
 
         Args:
             statements: INSERTs, UPDATEs and DELETEs without conditions; a server takes 50 KiB of them by default.
             idempotent: see `execute`.
+            logged: False for writes to a single partition, which are one write anyway, without a limit of size.
             deadline: seconds; by default the keyspace's own.
 
         Raises:
@@ -499,7 +508,8 @@ class Cassandra:
         if not statements:
             return
         until = self._until(deadline)
-        batch = BatchStatement(batch_type=BatchType.LOGGED, consistency_level=ConsistencyLevel.LOCAL_QUORUM)
+        kind = BatchType.LOGGED if logged else BatchType.UNLOGGED
+        batch = BatchStatement(batch_type=kind, consistency_level=ConsistencyLevel.LOCAL_QUORUM)
         for cql, params in statements:
             batch.add(await self._prepare(cql, until), params)
         batch.is_idempotent = idempotent

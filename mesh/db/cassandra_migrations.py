@@ -11,6 +11,7 @@ import asyncio
 import re
 import secrets
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,13 +30,10 @@ _WAIT_S = 60.0
 _STATEMENT_S = 30.0
 _AGREE_S = 30.0
 _POLL_S = 0.2
-# Two nodes that make a table at the same moment give it two ids, and keep disagreeing. With an id given they agree.
-_TABLES = (
-    "CREATE TABLE IF NOT EXISTS schema_migrations (part text, number int, name text, sha256 text, applied_ms bigint,"
-    " PRIMARY KEY (part, number)) WITH id = 6d657368-0000-4000-8000-000000000001",
-    "CREATE TABLE IF NOT EXISTS schema_lock (name text PRIMARY KEY, holder text)"
-    " WITH id = 6d657368-0000-4000-8000-000000000002",
-)
+_TABLES = {
+    "schema_migrations": "part text, number int, name text, sha256 text, applied_ms bigint, PRIMARY KEY (part, number)",
+    "schema_lock": "name text PRIMARY KEY, holder text",
+}
 # Ends of statements are the semicolons outside of these.
 _TOKENS = re.compile(
     r"(?P<comment>--[^\n]*|//[^\n]*|/\*.*?\*/)|(?P<text>'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\$\$.*?\$\$)|(?P<end>;)|.",
@@ -117,9 +115,12 @@ class _Run:
             row[0]
             for row in self._ask("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", keyspace)
         }
-        for table in _TABLES:
-            if table.split()[5] not in there:
-                self._define(table)
+        for table, columns in _TABLES.items():
+            if table not in there:
+                # Nodes that make a table at the same moment give it two ids, and keep disagreeing. With one given they
+                # agree.
+                number = uuid.uuid5(uuid.NAMESPACE_URL, f"cassandra:{keyspace}/{table}")
+                self._define(f"CREATE TABLE IF NOT EXISTS {table} ({columns}) WITH id = {number}")
         self._agree()
         self._settled(lambda: self._ask("SELECT holder FROM schema_lock WHERE name = 'migrate'"))
         self._settled(lambda: self._next(steps))

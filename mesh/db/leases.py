@@ -9,7 +9,8 @@ from mesh.db.sql import Database, Tx
 from mesh.errors import Unavailable
 from mesh.ids import WORKERS, Lease
 
-_SKEW_MS = 1_000  # clocks of two machines may differ this much: a lease is free only this long after its end
+SKEW_MS = 1_000
+"""Clocks of two machines may differ this much: a lease is free only this long after its end."""
 
 
 class SqlLeases:
@@ -27,7 +28,7 @@ class SqlLeases:
             free = (
                 await tx.execute(
                     "SELECT worker, expires_ms FROM worker_leases WHERE expires_ms < :free ORDER BY expires_ms LIMIT 1",
-                    {"free": now - _SKEW_MS},
+                    {"free": now - SKEW_MS},
                 )
             ).first()
             count = await tx.scalar("SELECT COUNT(*) FROM worker_leases")

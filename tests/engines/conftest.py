@@ -13,7 +13,7 @@ from tests.stores.conftest import start_valkey, valkey, valkey_socket
 
 from .engines import control, forget
 
-__all__ = ["engine", "postgresql", "s3", "start_valkey", "valkey", "valkey_socket"]
+__all__ = ["cassandra", "engine", "postgresql", "s3", "start_valkey", "valkey", "valkey_socket"]
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +44,9 @@ def postgresql(engine: Callable[[str], Control]) -> Iterator[Control]:
 def s3(engine: Callable[[str], Control]) -> Control:
     """An S3 server that runs."""
     return engine("s3")
+
+
+@pytest.fixture(scope="session")
+def cassandra(engine: Callable[[str], Control]) -> Control:
+    """A Cassandra that runs."""
+    return engine("cassandra")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ import pytest
 from mesh.db.leases import SqlLeases
 from mesh.db.sql import Database, Tx
 from mesh.errors import Unavailable
-from mesh.ids import EPOCH_MS, WORKERS, LeasedIds, SnowflakeIds, id_of_ms, ms_of_id, rfc3339_of_id
+from mesh.ids import EPOCH_MS, WORKERS, LeasedIds, LeaseStore, SnowflakeIds, id_of_ms, ms_of_id, rfc3339_of_id
+from tests.stores.suites.leases import LeaseSuite
 
 NOW = EPOCH_MS + 86_400_000
 TTL_MS = 60_000
@@ -153,60 +154,13 @@ def test_a_worker_number_outside_of_its_10_bits_is_refused(worker: int) -> None:
 # --- leases
 
 
-async def test_two_holders_never_have_the_same_number(db: Database) -> None:
-    clock = Clock()
-    one, other = SqlLeases(db, now_ms=clock), SqlLeases(db, now_ms=clock)
-    leases = await asyncio.gather(
-        *(store.acquire(f"{name}{n}", TTL_MS) for n in range(10) for name, store in (("a", one), ("b", other)))
-    )
-    assert sorted(lease.worker for lease in leases) == list(range(20))
+class TestLeases(LeaseSuite):
+    """All of the suite, on SQLite."""
 
-
-async def test_a_number_is_free_only_after_its_lease_ended_and_a_second_for_clocks_that_differ(db: Database) -> None:
-    clock = Clock()
-    leases = SqlLeases(db, now_ms=clock)
-    first = await leases.acquire("a", TTL_MS)
-    clock.now = NOW + TTL_MS + 1_000
-    assert (await leases.acquire("b", TTL_MS)).worker != first.worker
-    clock.now += 1
-    again = await leases.acquire("c", TTL_MS)
-    assert (again.worker, again.floor_ms) == (first.worker, NOW + TTL_MS)
-
-
-async def test_a_number_given_back_is_taken_again_behind_the_moment_it_was_given_back(db: Database) -> None:
-    clock = Clock()
-    leases = SqlLeases(db, now_ms=clock)
-    first = await leases.acquire("a", TTL_MS)
-    await leases.release("a", first.worker)
-    clock.now += 1_001
-    again = await leases.acquire("b", TTL_MS)
-    assert (again.worker, again.floor_ms) == (first.worker, NOW)
-
-
-async def test_only_the_holder_renews_or_gives_back(db: Database) -> None:
-    clock = Clock()
-    leases = SqlLeases(db, now_ms=clock)
-    lease = await leases.acquire("a", TTL_MS)
-    assert not await leases.renew("b", lease.worker, TTL_MS)
-    await leases.release("b", lease.worker)
-    clock.now += 2_000
-    assert (await leases.acquire("c", TTL_MS)).worker != lease.worker
-    assert await leases.renew("a", lease.worker, TTL_MS)
-    clock.now = NOW + TTL_MS + 1_500  # the first lease is over, the renewed one not
-    assert (await leases.acquire("d", TTL_MS)).worker != lease.worker
-
-
-async def test_more_holders_than_numbers_are_told_so(db: Database) -> None:
-    async def fill(tx: Tx) -> None:
-        for worker in range(WORKERS):
-            await tx.execute(
-                "INSERT INTO worker_leases VALUES (:worker, 'x', :expires)", {"worker": worker, "expires": NOW + 1}
-            )
-
-    await db.write(fill)
-    with pytest.raises(Unavailable, match="leased"):
-        await SqlLeases(db, now_ms=Clock()).acquire("a", TTL_MS)
-    assert (await SqlLeases(db, now_ms=Clock(NOW + 1_002)).acquire("a", TTL_MS)).worker < WORKERS
+    @pytest.fixture
+    def opened(self, db: Database) -> Callable[[Callable[[], int]], LeaseStore]:
+        """See LeaseSuite."""
+        return lambda clock: SqlLeases(db, now_ms=clock)
 
 
 async def test_who_cannot_renew_stops_before_the_number_is_anybody_elses(db: Database) -> None:
