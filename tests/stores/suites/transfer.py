@@ -15,10 +15,6 @@ from mesh.transfer.base import EVENTS, Holder, Kind, Page, Record, Transfer, Tra
 from mesh.transfer.comparing import compare
 from mesh.transfer.copying import copy
 
-PAGE = 7
-"""Records of a page: so few that there are pages of everything."""
-
-
 LEAVES = {"users": "signing_keys", "graph": "mutes", "tweets": "bookmarks"}
 """Of each port a kind whose records nothing refers to."""
 
@@ -143,7 +139,7 @@ async def records_of(store: Transfer, kind: Kind) -> list[Record]:
     found: list[Record] = []
     after = ""
     while True:
-        page = await store.read(kind, after, PAGE)
+        page = await store.read(kind, after, 50)
         found += page.records
         after = page.after
         if not after:
@@ -170,6 +166,8 @@ class TransferSuite(ABC):
 
     ports: tuple[str, ...]
     """Names of ports: `users`, `graph`, `tweets`."""
+    page = 7
+    """Records of a page: so few that there are pages of everything."""
 
     @abstractmethod
     def filled(self, port: str, folder: Path) -> AbstractAsyncContextManager[Transfer]:
@@ -199,7 +197,7 @@ class TransferSuite(ABC):
     async def test_a_copy_has_everything_and_so_has_the_copy_back(self, port: str, tmp_path: Path) -> None:
         async with self.ends(port, tmp_path) as (source, target):
             watched = Silent()
-            outcome = await copy(source, target, origin="a", watcher=watched, page=PAGE)
+            outcome = await copy(source, target, origin="a", watcher=watched, page=self.page)
             assert list(outcome.differences) == []
             assert not outcome.resumed
             there = await all_of(source)
@@ -215,7 +213,7 @@ class TransferSuite(ABC):
             assert events_by_key(await records_of(target, EVENTS)) == events_by_key(events)
 
             async with self.embedded(port, tmp_path / "back") as back:
-                outcome = await copy(target, back, origin="b", watcher=Silent(), page=PAGE)
+                outcome = await copy(target, back, origin="b", watcher=Silent(), page=self.page)
                 assert list(outcome.differences) == []
                 assert await all_of(back) == there
                 assert events_by_key(await records_of(back, EVENTS)) == events_by_key(events)
@@ -226,7 +224,9 @@ class TransferSuite(ABC):
             deaths = 0
             while True:
                 try:
-                    outcome = await copy(source, Mortal(target, chance), origin="a", watcher=Silent(), page=3 * PAGE)
+                    outcome = await copy(
+                        source, Mortal(target, chance), origin="a", watcher=Silent(), page=3 * self.page
+                    )
                     break
                 except Killed:
                     deaths += 1
@@ -238,7 +238,7 @@ class TransferSuite(ABC):
 
     async def test_differences_are_found_and_named(self, port: str, tmp_path: Path) -> None:
         async with self.ends(port, tmp_path) as (source, target):
-            await copy(source, target, origin="a", watcher=Silent(), page=PAGE)
+            await copy(source, target, origin="a", watcher=Silent(), page=self.page)
             for kind in source.kinds:
                 records = await records_of(source, kind)
                 one, other = records[0], records[-1]
@@ -247,16 +247,16 @@ class TransferSuite(ABC):
                 changed = (*one[:place], _another(one[place]), *one[place + 1 :])
                 if len(records) > 1:
                     lacking = Edited(target, kind.name, lambda record, gone=other: () if record == gone else (record,))
-                    _, told = await compare(source, lacking, kind, lambda _: None, PAGE)
+                    _, told = await compare(source, lacking, kind, lambda _: None, self.page)
                     assert [(one.key, one.what) for one in told[1:]] == [(kind.key_of(other), "missing at the target")]
-                    _, told = await compare(lacking, target, kind, lambda _: None, PAGE)
+                    _, told = await compare(lacking, target, kind, lambda _: None, self.page)
                     assert [(one.key, one.what) for one in told[1:]] == [(kind.key_of(other), "only at the target")]
                     assert f"{len(records) - 1:,} at the source, {len(records):,} at the target" in str(told[0])
                 if name[0] not in kind.key:
                     wrong = Edited(
                         target, kind.name, lambda record, old=one, new=changed: (new if record == old else record,)
                     )
-                    _, told = await compare(source, wrong, kind, lambda _: None, PAGE)
+                    _, told = await compare(source, wrong, kind, lambda _: None, self.page)
                     assert [(one.key, one.what) for one in told[1:]] == [(kind.key_of(one), f"differs in {name[0]}")]
 
     async def test_a_target_with_data_of_its_own_is_refused_and_keeps_it(self, port: str, tmp_path: Path) -> None:
@@ -276,15 +276,15 @@ class TransferSuite(ABC):
             kind = next(one for one in source.kinds if one.name == LEAVES[port])
             records = sorted(await records_of(source, kind), key=repr)
             with pytest.raises(Killed):
-                await copy(source, Unfinished(target), origin="a", watcher=Silent(), page=PAGE)
+                await copy(source, Unfinished(target), origin="a", watcher=Silent(), page=self.page)
             with pytest.raises(TransferError, match="unfinished copy of another source, a"):
-                await copy(source, target, origin="b", watcher=Silent(), page=PAGE)
+                await copy(source, target, origin="b", watcher=Silent(), page=self.page)
             # A record that was deleted at the source meanwhile is found, and gone after beginning anew.
             without = Edited(source, kind.name, lambda record, gone=records[0]: () if record == gone else (record,))
-            outcome = await copy(without, target, origin="a", watcher=Silent(), page=PAGE)
+            outcome = await copy(without, target, origin="a", watcher=Silent(), page=self.page)
             assert [one.what for one in outcome.differences if one.key] == ["only at the target"]
             assert await target.progress(), "nobody may use what is not the same"
-            outcome = await copy(without, target, origin="a", watcher=Silent(), page=PAGE, again=True)
+            outcome = await copy(without, target, origin="a", watcher=Silent(), page=self.page, again=True)
             assert list(outcome.differences) == []
             assert sorted(await records_of(target, kind), key=repr) == records[1:]
             assert await target.progress() == ""
@@ -300,8 +300,8 @@ class TransferSuite(ABC):
 
         async with self.ends(port, tmp_path) as (source, target):
             with pytest.raises(Unavailable):
-                await copy(Away(source), target, origin="a", watcher=Silent(), page=PAGE)
-            outcome = await copy(source, target, origin="a", watcher=Silent(), page=PAGE)
+                await copy(Away(source), target, origin="a", watcher=Silent(), page=self.page)
+            outcome = await copy(source, target, origin="a", watcher=Silent(), page=self.page)
             assert outcome.resumed
             assert list(outcome.differences) == []
 
