@@ -62,7 +62,6 @@ EVENTS = Kind(
         "type": Type.TEXT,
         "payload": Type.BYTES,
         "traceparent": Type.TEXT,
-        "created_ms": Type.INTEGER,
     },
     frozenset({"traceparent"}),
 )

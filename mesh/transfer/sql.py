@@ -166,7 +166,9 @@ class SqlTransfer:
             known = set((await tx.execute(_KNOWN_EVENTS, {"ids": [row["event_id"] for row in rows]})).scalars())
             new = [row for row in rows if row["event_id"] not in known]
             if new:
-                await tx.execute(f"INSERT INTO outbox ({names}) VALUES ({values})", new)
+                now = {"created_ms": time.time_ns() // 1_000_000}
+                insert = f"INSERT INTO outbox ({names}, created_ms) VALUES ({values}, :created_ms)"
+                await tx.execute(insert, [row | now for row in new])
 
         await self._db.write(events if kind is EVENTS else unit, deadline=_PAGE_S, blind=True)
 

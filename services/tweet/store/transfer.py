@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from mesh.bus.redis_streams import RedisStreamsBus
-from mesh.db.sql import Database
+from mesh.db.sql import Database, Tx
 from mesh.outbox.sql import SqlOutbox
 from mesh.transfer.base import Kind, Transfer, Type
 from mesh.transfer.sql import SqlTransfer
-from services.tweet.store.counts import SqlCounts
+from services.tweet.store.sql import SqlTweetStore
 
 _INTEGER, _TEXT, _BYTES, _BOOLEAN = Type.INTEGER, Type.TEXT, Type.BYTES, Type.BOOLEAN
-_CHANGES = 1_000
+_ROWS = 1_000
+_LOOK_S = 3_600.0  # through all tweets
 
 KINDS: Sequence[Kind] = (
     Kind("authors", ("author_id",), dict.fromkeys(("author_id", "tweet_count", "like_count", "version"), _INTEGER)),
@@ -77,9 +79,25 @@ async def open_transfer(url: str, *, target: bool) -> Transfer:
 
 
 async def _settle(db: Database) -> None:
-    """Adds up what waits to be counted."""
+    """Takes away what hangs on deleted tweets, and adds up what waits to be counted."""
     bus = RedisStreamsBus("unix:///nowhere")  # is not asked for anything: events wait in the outbox
-    counts = SqlCounts(db, SqlOutbox(db, bus, "tweet"))
-    while (await counts.apply(_CHANGES)).changes:
+    tweets = SqlTweetStore(db, SqlOutbox(db, bus, "tweet"))
+    after = 0
+    while ids := await db.read(partial(_with_remains, after), deadline=_LOOK_S):
+        for tweet_id in ids:
+            while await tweets.purge(tweet_id, _ROWS) == _ROWS:
+                pass
+        after = ids[-1]
+    while (await tweets.counts.apply(_ROWS)).changes:
         pass
     await bus.close()
+
+
+async def _with_remains(after: int, tx: Tx) -> list[int]:
+    """Deleted tweets with greater ids that something hangs on."""
+    hangs = " OR ".join(
+        f"EXISTS (SELECT 1 FROM {table} AS r WHERE r.tweet_id = t.id)"
+        for table in ("likes", "bookmarks", "mentions", "polls")
+    )
+    query = f"SELECT id FROM tweets AS t WHERE deleted AND id > :after AND ({hangs}) ORDER BY id LIMIT 100"
+    return [row.id for row in (await tx.execute(query, {"after": after})).all()]

@@ -274,6 +274,7 @@ class TransferSuite(ABC):
     ) -> None:
         async with self.ends(port, tmp_path) as (source, target):
             kind = next(one for one in source.kinds if one.name == LEAVES[port])
+            await source.settle()  # of which a copy is made
             records = sorted(await records_of(source, kind), key=repr)
             with pytest.raises(Killed):
                 await copy(source, Unfinished(target), origin="a", watcher=Silent(), page=self.page)
