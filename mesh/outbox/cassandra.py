@@ -121,6 +121,7 @@ _KEPT = (
 _FORGET = (
     "DELETE FROM outbox_published WHERE minute = ? AND shard = ? AND published_ms = ? AND at_us = ? AND event_id = ?"
 )
+_FORGET_OLD = "DELETE FROM outbox_published WHERE minute = ? AND shard = ? AND published_ms < ?"
 _PARTITIONS = "SELECT DISTINCT minute, shard FROM {} WHERE token(minute, shard) > ? AND token(minute, shard) <= ?"
 _LEASE = (
     "SELECT holder, expires_ms, contended_ms, bus_data, bus_process, checked_ms FROM outbox_lease WHERE name = 'relay'"
@@ -427,8 +428,11 @@ class CassandraRows:
         return count, False
 
     async def prune(self, before_ms: int) -> bool:
-        """See OutboxRows. They go by themselves."""
-        del before_ms
+        """See OutboxRows. What is older than is kept goes by itself; this forgets what is to go before."""
+        if before_ms <= self._now_us() // 1_000 - (self._keep_s - 1) * 1_000:
+            return False
+        for minute, shard in await self._with_rows("outbox_published"):
+            await self._db.execute(_FORGET_OLD, (minute, shard, before_ms), idempotent=True)
         return False
 
     # --- the lease: conditional writes only

@@ -11,12 +11,8 @@ from mesh.bus.open import open_bus
 from mesh.cache.open import open_cache
 from mesh.cache.records import Records
 from mesh.client import ClientMetrics, Destination
-from mesh.db.leases import SqlLeases
-from mesh.db.sql import Database
 from mesh.ids import LeasedIds
 from mesh.interceptors.base import Priority
-from mesh.outbox.relay import OutboxOptions
-from mesh.outbox.sql import SqlOutbox
 from mesh.paging import Cursors
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
@@ -52,9 +48,7 @@ from services.tweet.rpc.retweets import ListRetweetedBy, Retweet, Unretweet
 from services.tweet.rpc.vote import Vote
 from services.tweet.settings import TweetSettings
 from services.tweet.sight import Sight
-from services.tweet.store.checks import SqlCountCheck
-from services.tweet.store.erasure import SqlRemains
-from services.tweet.store.sql import SqlTweetStore
+from services.tweet.store.open import open_stores
 from services.tweet.tweets import Tweets
 from views.hydrate import Hydrator
 from views.impressions import Impressions
@@ -67,20 +61,19 @@ from views.shown import Views
 async def build(env: Environment) -> Service:
     """The service, put together from its settings."""
     settings = TweetSettings.read(env)
-    db = await Database.open(settings.database_url)
     cache = open_cache(settings.cache_url)
     bus = open_bus(settings.bus_url, registry=REGISTRY)
-    outbox = SqlOutbox(db, bus, "tweet", options=OutboxOptions.keeping(settings.outbox_keep_seconds))
+    stores = await open_stores(settings.database_url, bus, outbox_keep_seconds=settings.outbox_keep_seconds)
+    store = stores.tweets
     metrics = ClientMetrics.create()
     user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)
     graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)
-    store = SqlTweetStore(db, outbox)
     records = Records(cache, TWEET_PREFIX)
     tweets = Tweets(store, records)
     users = remote_users(cache, user)
     poll_records = Records(cache, POLL_PREFIX)
-    polls = Polls(store.polls, poll_records)
-    impressions = Impressions(store.counts.add_impressions)
+    polls = Polls(stores.polls, poll_records)
+    impressions = Impressions(stores.counts.add_impressions)
     views = Views(
         Hydrator(records, tweets.load),
         users,
@@ -89,15 +82,14 @@ async def build(env: Environment) -> Service:
         impressions.saw,
     )
     sight = Sight(store, views.standings)
-    ids = LeasedIds(SqlLeases(db))
-    counting = Counting(store.counts, tweets, polls)
-    reconciler = Reconciler(SqlCountCheck(db, outbox, store.counts), counting.recent)
+    ids = LeasedIds(stores.leases)
+    counting = Counting(stores.counts, tweets, polls)
+    reconciler = Reconciler(stores.check, counting.recent, pause_s=stores.compares_each_s)
     languages = Languages()
     pages = Pages(views, Cursors(settings.cursor_key))
     likes = Marks(Mark.LIKE, store, ids, sight, pages)
     bookmarks = Marks(Mark.BOOKMARK, store, ids, sight, pages)
-    remains = SqlRemains(db, outbox, store.counts)
-    consumers = subscriptions(bus, store, tweets, polls, Erasure(store, remains, tweets))
+    consumers = subscriptions(bus, store, tweets, polls, Erasure(store, stores.remains, tweets))
     public = rpcs(
         tweet_service_pb2.DESCRIPTOR.services_by_name["TweetService"],
         {
@@ -126,7 +118,7 @@ async def build(env: Environment) -> Service:
             "Bookmark": Bookmark(bookmarks),
             "Unbookmark": Unbookmark(bookmarks),
             "ListBookmarks": ListBookmarks(bookmarks),
-            "Vote": Vote(store.polls, sight),
+            "Vote": Vote(stores.polls, sight),
         },
     )
     mesh = rpcs(
@@ -134,7 +126,7 @@ async def build(env: Environment) -> Service:
         {
             "BatchGetTweets": BatchGetTweets(tweets),
             "BatchGetPolls": BatchGetPolls(polls),
-            "AddImpressions": AddImpressions(store.counts),
+            "AddImpressions": AddImpressions(stores.counts),
             "ListRecentTweets": ListRecentTweets(store),
         },
         priority=Priority.CRITICAL,
@@ -142,7 +134,7 @@ async def build(env: Environment) -> Service:
     )
     archive = rpcs(
         tweet_archive_mesh_pb2.DESCRIPTOR.services_by_name["TweetArchiveMeshService"],
-        {"ReadArchive": ReadArchive(store, store.polls, remains)},
+        {"ReadArchive": ReadArchive(store, stores.polls, stores.remains)},
         priority=Priority.BACKGROUND,
     )
     return Service(
@@ -154,17 +146,18 @@ async def build(env: Environment) -> Service:
             "reconciler": reconciler.run,
             "impressions": impressions.run,
             "languages": languages.run,
+            **stores.background,
         },
-        start=[outbox.start, *(consumer.start for consumer in consumers)],
+        start=[stores.outbox.start, *(consumer.start for consumer in consumers)],
         stop=[
             *(consumer.stop for consumer in consumers),
             impressions.flush,
-            outbox.stop,
+            stores.outbox.stop,
             ids.release,
             user.close,
             graph.close,
             bus.close,
             cache.close,
-            db.close,
+            stores.close,
         ],
     )

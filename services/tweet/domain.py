@@ -16,6 +16,10 @@ from views.entry import Entry
 from views.record import POLL, TWEET, poll_facts
 from views.text import problem_of
 
+TWEETS_TOPIC = "tweets"
+ENGAGEMENT_TOPIC = "engagement"
+VOTES = "votes."
+"""What is counted of a poll begins with this (`vote_metric`)."""
 _SOURCE = "Rookery"
 ERASED = -1
 """Stands for somebody who was erased where a tweet says whom it answers. It is an answer still, for those who follow
@@ -48,6 +52,11 @@ class Metric(StrEnum):
     QUOTES = "quote_count"
     BOOKMARKS = "bookmark_count"
     IMPRESSIONS = "impression_count"
+
+
+def vote_metric(position: int) -> str:
+    """What is counted of a poll: votes for one choice."""
+    return f"{VOTES}{position}"
 
 
 @dataclass(frozen=True, slots=True)

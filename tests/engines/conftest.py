@@ -50,3 +50,12 @@ def s3(engine: Callable[[str], Control]) -> Control:
 def cassandra(engine: Callable[[str], Control]) -> Control:
     """A Cassandra that runs."""
     return engine("cassandra")
+
+
+@pytest.fixture(scope="session")
+def tweets_keyspace(cassandra: Control) -> Iterator[str]:
+    """The URL of a keyspace with the schema of `tweet`, for all tests: making it takes seconds. Each empties it."""
+    from .cassandra_stores import new_keyspace
+
+    with new_keyspace(cassandra) as url:
+        yield url

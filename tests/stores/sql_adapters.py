@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from mesh.db.leases import SqlLeases
 from mesh.db.sql import Database, Tx
@@ -60,15 +61,43 @@ def export_stores(sql: Sql) -> ExportStores:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class SqlMiscount:
+    """suites.tweets.Miscount."""
+
+    sql: Sql
+
+    async def tweet(self, tweet_id: int, **counts: int) -> None:
+        """See Miscount."""
+        await self._update(f"UPDATE tweets SET {_settings(counts)} WHERE id = :id", counts | {"id": tweet_id})
+
+    async def author(self, author_id: int, *, tweet_count: int, like_count: int) -> None:
+        """See Miscount."""
+        counts = {"tweet_count": tweet_count, "like_count": like_count}
+        await self._update(f"UPDATE authors SET {_settings(counts)} WHERE author_id = :id", counts | {"id": author_id})
+
+    async def poll(self, poll_id: int, votes: Mapping[int, int]) -> None:
+        """See Miscount."""
+        for position, number in votes.items():
+            await self._update(
+                "UPDATE poll_options SET votes = :votes WHERE poll_id = :id AND position = :position",
+                {"votes": number, "id": poll_id, "position": position},
+            )
+
+    async def _update(self, statement: str, params: Mapping[str, int]) -> None:
+        await self.sql.db.write(lambda tx: tx.execute(statement, params))
+
+
+def _settings(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} = :{name}" for name in counts)
+
+
 def tweet_stores(sql: Sql) -> TweetStores:
     """For TweetStoreSuite."""
     store = SqlTweetStore(sql.db, sql.outbox)
     check = SqlCountCheck(sql.db, sql.outbox, store.counts)
 
-    async def corrupt(statement: str) -> None:
-        await sql.db.write(lambda tx: tx.execute(statement))
-
-    return TweetStores(store, store.polls, store.counts, check, corrupt, sql.events, sql.db.close)
+    return TweetStores(store, store.polls, store.counts, check, SqlMiscount(sql), sql.events, sql.db.close)
 
 
 def graph_stores(sql: Sql) -> GraphStores:

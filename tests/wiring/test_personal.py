@@ -57,6 +57,34 @@ def test_every_section_is_filled_and_every_table_is_in_one_of_them_or_says_why_n
     assert said == SECTIONS[service]
 
 
+CASSANDRA = sorted(path.parents[1].name for path in ROOT.glob("services/*/schema/cassandra"))
+_TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+) \((.*?)\n\)", re.DOTALL)
+_COLUMN = re.compile(r"^\s*(\w+) [a-z]", re.MULTILINE)
+
+
+def cassandra_schema(service: str) -> dict[str, list[str]]:
+    """Columns of each table, as the files make them."""
+    text = "".join(
+        path.read_text() for path in sorted((ROOT / "services" / service / "schema" / "cassandra").iterdir())
+    )
+    text = re.sub(r"--[^\n]*", "", text)
+    return {name: _COLUMN.findall(columns) for name, columns in _TABLE.findall(text)}
+
+
+@pytest.mark.parametrize("service", CASSANDRA)
+def test_every_table_on_cassandra_says_what_it_keeps_of_people(service: str) -> None:
+    module = importlib.import_module(f"services.{service}.personal")
+    said: Mapping[str, Table] = module.CASSANDRA_TABLES
+    tables = cassandra_schema(service)
+    assert tables.keys() == said.keys()
+    for name, columns in tables.items():
+        known = {*said[name].people, *said[name].others}
+        assert known <= set(columns), name
+        assert {one for one in columns if re.search(r"(^|_)id$", one)} - known == set(), name
+    sections = {section for table in said.values() for section in table.sections}
+    assert sections == {section for table in declared(service).values() for section in table.sections}
+
+
 def test_a_table_that_says_too_little_is_refused() -> None:
     with pytest.raises(ValueError, match="exported"):
         Table(("user_id",), erased="at once")

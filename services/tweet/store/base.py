@@ -176,7 +176,10 @@ class CountCheck(Protocol):
     """Compares counts with the rows that they count. All raise Unavailable."""
 
     async def tweet_ids(self, after: int, limit: int) -> list[int]:
-        """Ids of tweets that are there, above `after`, ascending."""
+        """Ids of tweets that are there, each once, in an order of the store's own: those that follow `after`.
+
+        0 for the first. `after` may be any id, of a tweet or of none.
+        """
         ...
 
     async def wrong_tweets(self, ids: Sequence[int]) -> list[Wrong]:
@@ -188,7 +191,7 @@ class CountCheck(Protocol):
         ...
 
     async def poll_ids(self, after: int, limit: int) -> list[int]:
-        """Ids of polls, above `after`, ascending."""
+        """Ids of polls, as `tweet_ids`."""
         ...
 
     async def wrong_polls(self, ids: Sequence[int]) -> list[Wrong]:
@@ -200,7 +203,7 @@ class CountCheck(Protocol):
         ...
 
     async def author_ids(self, after: int, limit: int) -> list[int]:
-        """Ids of people with counts, above `after`, ascending."""
+        """Ids of people with counts, as `tweet_ids`."""
         ...
 
     async def wrong_authors(self, ids: Sequence[int]) -> list[Wrong]:

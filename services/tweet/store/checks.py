@@ -10,10 +10,9 @@ from sqlalchemy import bindparam, text
 
 from mesh.db.sql import Database, Tx
 from mesh.outbox.sql import SqlOutbox
-from services.tweet.domain import Metric
+from services.tweet.domain import TWEETS_TOPIC, Metric, vote_metric
 from services.tweet.store.base import Wrong
-from services.tweet.store.counts import SqlCounts, vote_metric
-from services.tweet.store.rows import TWEETS_TOPIC
+from services.tweet.store.counts import SqlCounts
 
 _READ_S = 10.0  # counting a million rows of one index takes some tens of milliseconds
 # What each count counts; impressions have no rows. Each is one range of an index.

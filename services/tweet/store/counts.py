@@ -11,9 +11,9 @@ from rookery.events.v1.tweet_events_pb2 import PollVotesCounted, TweetCountsChan
 
 from mesh.db.sql import Database, Tx
 from mesh.outbox.sql import SqlOutbox
-from services.tweet.domain import Metric, StoredPoll, StoredTweet
+from services.tweet.domain import ENGAGEMENT_TOPIC, VOTES, Metric, StoredPoll, StoredTweet
 from services.tweet.store.base import Applied
-from services.tweet.store.rows import BY_IDS, ENGAGEMENT_TOPIC, polls_of, tweet_of
+from services.tweet.store.rows import BY_IDS, polls_of, tweet_of
 
 _ADD = "INSERT INTO count_changes (target_id, metric, step) VALUES (:target_id, :metric, :step)"
 _TAKE = (
@@ -27,14 +27,8 @@ _COUNT = (
     + ", version = version + 1 WHERE id = :id"
 )
 _METRICS = frozenset(Metric)
-_VOTES = "votes."
 _COUNT_VOTES = "UPDATE poll_options SET votes = votes + :step WHERE poll_id = :id AND position = :position"
 _CHANGE_POLL = "UPDATE polls SET version = version + 1 WHERE id = :id"
-
-
-def vote_metric(position: int) -> str:
-    """What is counted of a poll: votes for one choice."""
-    return f"{_VOTES}{position}"
 
 
 class SqlCounts:
@@ -79,8 +73,8 @@ class SqlCounts:
             for row in rows:
                 if row.metric in _METRICS:
                     steps[row.target_id][row.metric] += row.step
-                elif row.metric.startswith(_VOTES):
-                    votes[row.target_id, int(row.metric.removeprefix(_VOTES))] += row.step
+                elif row.metric.startswith(VOTES):
+                    votes[row.target_id, int(row.metric.removeprefix(VOTES))] += row.step
             return Applied(len(rows), await self._count(tx, steps), await self._count_votes(tx, votes))
 
         # It decides by nothing but the rows that it takes, so that no like has to run again because of it.

@@ -11,9 +11,9 @@ from sqlalchemy import bindparam, text
 
 from mesh.db.sql import Database, Tx
 from mesh.outbox.sql import SqlOutbox
-from services.tweet.domain import StoredTweet, relinked
-from services.tweet.store.counts import SqlCounts, vote_metric
-from services.tweet.store.rows import BY_IDS, COLUMNS, TWEETS_TOPIC, tweet_of
+from services.tweet.domain import TWEETS_TOPIC, StoredTweet, relinked, vote_metric
+from services.tweet.store.counts import SqlCounts
+from services.tweet.store.rows import BY_IDS, COLUMNS, tweet_of
 
 _REMOVE = text("DELETE FROM tweets WHERE deleted AND id IN :ids").bindparams(bindparam("ids", expanding=True))
 

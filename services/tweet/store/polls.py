@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from mesh.db.sql import Database, Tx
 from mesh.errors import NotFound
-from services.tweet.domain import StoredPoll
-from services.tweet.store.counts import SqlCounts, vote_metric
+from services.tweet.domain import StoredPoll, vote_metric
+from services.tweet.store.counts import SqlCounts
 from services.tweet.store.rows import polls_of
 
 _OF_TWEET = "SELECT p.end_ms FROM polls AS p JOIN tweets AS t ON t.id = p.tweet_id WHERE p.id = :id AND NOT t.deleted"

@@ -1,4 +1,4 @@
-"""Rows of `tweets` and `polls`, as every query of this store reads them, and the topics of its events."""
+"""Rows of `tweets` and `polls`, as every query of this store reads them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from sqlalchemy import bindparam, text
 from mesh.db.sql import Tx
 from services.tweet.domain import Choice, StoredPoll, StoredTweet
 
-TWEETS_TOPIC = "tweets"
-ENGAGEMENT_TOPIC = "engagement"
 COLUMNS = (
     "id, author_id, text, entities, lang, possibly_sensitive, reply_settings, conversation_id, in_reply_to_tweet_id,"
     " in_reply_to_user_id, quoted_id, retweeted_id, retweeted_author_id, poll_id, retweet_count, reply_count,"

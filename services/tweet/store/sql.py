@@ -17,11 +17,11 @@ from rookery.events.v1.tweet_events_pb2 import (
 from mesh.db.sql import Database, Tx
 from mesh.errors import NotFound
 from mesh.outbox.sql import SqlOutbox
-from services.tweet.domain import Mark, Metric, StoredPoll, StoredTweet
+from services.tweet.domain import ENGAGEMENT_TOPIC, TWEETS_TOPIC, Mark, Metric, StoredPoll, StoredTweet
 from services.tweet.store.base import By, Marked
 from services.tweet.store.counts import SqlCounts
 from services.tweet.store.polls import SqlPollStore, add_poll, purge_poll
-from services.tweet.store.rows import BY_IDS, COLUMNS, ENGAGEMENT_TOPIC, TWEETS_TOPIC, tweet_of
+from services.tweet.store.rows import BY_IDS, COLUMNS, tweet_of
 from views.entry import Entry
 
 _ENTRY = "id, author_id, in_reply_to_user_id, retweeted_id, retweeted_author_id"

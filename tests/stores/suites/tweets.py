@@ -6,10 +6,11 @@ import asyncio
 import itertools
 import random
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -36,6 +37,22 @@ ADA, BOB, EVE = 1, 2, 3
 MAX_ID = 2**63 - 1
 
 
+class Miscount(Protocol):
+    """Writes counts of one tweet, person or poll that nobody counted."""
+
+    async def tweet(self, tweet_id: int, **counts: int) -> None:
+        """Counts of a tweet, by their names."""
+        ...
+
+    async def author(self, author_id: int, *, tweet_count: int, like_count: int) -> None:
+        """How much a person wrote and likes."""
+        ...
+
+    async def poll(self, poll_id: int, votes: Mapping[int, int]) -> None:
+        """Votes for some choices of a poll, by position."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TweetStores:
     """What an adapter hands to the suite."""
@@ -48,8 +65,8 @@ class TweetStores:
     """What its changes are added up by."""
     check: CountCheck
     """Compares counts with rows."""
-    corrupt: Callable[[str], Awaitable[None]]
-    """Runs an SQL statement behind the store's back."""
+    miscount: Miscount
+    """Makes counts wrong behind the store's back."""
     events: Events
     """What its changes left to be published."""
     close: Callable[[], Awaitable[None]]
@@ -750,8 +767,9 @@ class TweetStoreSuite(ABC):
         await sweep()
         await self.add_up(stores)
         assert await stores.tweets.by_ids(range(1, 6)) == right, "what is right is not touched"
-        await stores.corrupt("UPDATE tweets SET like_count = like_count + 7, reply_count = 0 WHERE id = 3")
-        await stores.corrupt("UPDATE tweets SET retweet_count = 99, quote_count = 98, bookmark_count = 97 WHERE id = 4")
+        likes = (await self.one(stores.tweets, 3)).like_count
+        await stores.miscount.tweet(3, like_count=likes + 7, reply_count=0)
+        await stores.miscount.tweet(4, retweet_count=99, quote_count=98, bookmark_count=97)
         wrong = await stores.check.wrong_tweets([1, 2, 3, 4, 5])
         assert {(one.id, one.count) for one in wrong} >= {
             (3, "like_count"),
@@ -773,7 +791,7 @@ class TweetStoreSuite(ABC):
         before = len(await stores.events())
         assert await stores.check.author_ids(0, 10) == [ADA]
         assert await stores.check.wrong_authors([ADA]) == []
-        await stores.corrupt("UPDATE authors SET tweet_count = 5, like_count = 0")
+        await stores.miscount.author(ADA, tweet_count=5, like_count=0)
         assert await stores.check.wrong_authors([ADA]) == [
             Wrong(ADA, "tweet_count", 5, 1),
             Wrong(ADA, "like_count", 0, 1),
@@ -793,7 +811,7 @@ class TweetStoreSuite(ABC):
                 await self.add_up(stores)
         assert await stores.check.poll_ids(0, 9) == [poll.id]
         assert await stores.check.wrong_polls([poll.id]) == [], "votes that wait are counted in"
-        await stores.corrupt("UPDATE poll_options SET votes = 9 WHERE position <> 2")
+        await stores.miscount.poll(poll.id, {1: 9, 3: 9})
         found = await stores.check.wrong_polls([poll.id])
         assert {(one.id, one.count, one.rows) for one in found} == {(poll.id, "votes.1", 4), (poll.id, "votes.3", 0)}
         await reconciler(stores).sweep()
@@ -802,7 +820,7 @@ class TweetStoreSuite(ABC):
         [mended] = await stores.polls.by_ids([poll.id])
         assert [one.votes for one in mended.choices] == [4, 3, 0]
         await stores.tweets.delete(10, ADA)
-        await stores.corrupt("UPDATE poll_options SET votes = 9")
+        await stores.miscount.poll(poll.id, {1: 9, 2: 9, 3: 9})
         assert await stores.check.wrong_polls([poll.id]) == [], "it goes with its tweet"
 
     async def test_comparing_damages_nothing_while_writes_go_on(self, stores: TweetStores) -> None:
@@ -830,12 +848,16 @@ class TweetStoreSuite(ABC):
     async def test_what_changed_lately_is_compared_first(self, stores: TweetStores) -> None:
         for tweet_id in range(1, 301):
             await stores.tweets.create(tweet_of(tweet_id), "")
-        await stores.corrupt("UPDATE tweets SET like_count = 7 WHERE id IN (150, 250)")
-        one = Reconciler(stores.check, lambda limit: [250], registry=CollectorRegistry(), chance=lambda: 0.0)
+        in_order = await stores.check.tweet_ids(0, 300)
+        assert sorted(in_order) == list(range(1, 301)), "each once, in an order of the store's own"
+        second, third = in_order[149], in_order[249]  # of pages of 100, the first of which begins after the first
+        for tweet_id in (second, third):
+            await stores.miscount.tweet(tweet_id, like_count=7)
+        one = Reconciler(stores.check, lambda limit: [third], registry=CollectorRegistry(), chance=lambda: 0.0)
         await one.step()
-        assert {wrong.id for wrong in await stores.check.wrong_tweets([150, 250])} == {150}
+        assert {wrong.id for wrong in await stores.check.wrong_tweets([second, third])} == {second}
         await one.step()
-        assert await stores.check.wrong_tweets([150, 250]) == []
+        assert await stores.check.wrong_tweets([second, third]) == []
 
     # --- outages
 
