@@ -30,6 +30,7 @@ from joserfc.jwk import OKPKey
 
 from cli.errors import OperatorError, StoreError
 from cli.options import data_option
+from cli.readings import graph_of, tweets_of
 from cli.settle import settle
 from cli.state import MeshState, running_state
 from cli.stores import Stores, open_stores
@@ -111,41 +112,15 @@ async def read_facts(stores: Stores) -> Facts:
         gone = (await tx.execute("SELECT id FROM users WHERE suspended OR deactivated_ms > 0")).all()
         return frozenset(row.id for row in protected), frozenset(row.id for row in gone)
 
-    async def pairs(tx: Tx, query: str) -> dict[int, frozenset[int]]:
-        found: dict[int, set[int]] = {}
-        for row in (await tx.execute(query)).all():
-            found.setdefault(row.one, set()).add(row.other)
-        return {one: frozenset(others) for one, others in found.items()}
-
-    async def following(tx: Tx) -> dict[int, frozenset[int]]:
-        return await pairs(tx, "SELECT follower_id AS one, followee_id AS other FROM follows")
-
-    async def hidden(tx: Tx) -> dict[int, frozenset[int]]:
-        return await pairs(
-            tx,
-            "SELECT blocker_id AS one, blocked_id AS other FROM blocks UNION SELECT blocked_id, blocker_id FROM blocks"
-            " UNION SELECT muter_id, muted_id FROM mutes",
-        )
-
-    async def tweets(tx: Tx) -> dict[int, tuple[tuple[int, int, int], ...]]:
-        query = (
-            "SELECT t.id, t.author_id, t.in_reply_to_user_id, COALESCE(o.author_id, 0) AS repeated_id FROM tweets t"
-            " LEFT JOIN tweets o ON o.id = t.retweeted_id"
-            " WHERE NOT t.deleted AND (t.retweeted_id = 0 OR NOT o.deleted) ORDER BY t.id DESC"
-        )
-        found: dict[int, list[tuple[int, int, int]]] = {}
-        for row in (await tx.execute(query)).all():
-            found.setdefault(row.author_id, []).append((row.id, row.in_reply_to_user_id, row.repeated_id))
-        return {author: tuple(written) for author, written in found.items()}
-
+    graph = graph_of(stores.graph)
     protected, gone = await stores.users.read(people, deadline=_READ_S)
     return Facts(
         names=await stores.users.read(names, deadline=_READ_S),
-        following=await stores.graph.read(following, deadline=_READ_S),
-        hidden=await stores.graph.read(hidden, deadline=_READ_S),
+        following=await graph.following(),
+        hidden=await graph.hidden(),
         protected=protected,
         gone=gone,
-        tweets=await stores.tweets.read(tweets, deadline=_READ_S),
+        tweets=await tweets_of(stores.tweets).written(),
     )
 
 

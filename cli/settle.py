@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
 
 from cli.errors import StoreError
+from cli.readings import graph_of, outbox_of, tweets_of
 from cli.stores import Stores
 from mesh.bus.base import Bus
 from mesh.bus.open import open_bus
-from mesh.db.sql import Database, Tx
 from mesh.errors import Unavailable
 
 _POLL_S = 0.05
@@ -46,9 +45,9 @@ async def settle(stores: Stores, deadline_s: float) -> None:
     except ValueError as error:
         raise StoreError(str(error)) from None
     try:
-        before = await _look(stores.databases, bus)
+        before = await _look(stores, bus)
         while True:
-            now = await _look(stores.databases, bus)
+            now = await _look(stores, bus)
             if not before.left and not now.left and before.newest == now.newest:
                 return
             if time.monotonic() > until:
@@ -62,16 +61,20 @@ async def settle(stores: Stores, deadline_s: float) -> None:
         await bus.close()
 
 
-async def _look(databases: Mapping[str, Database], bus: Bus) -> _Look:
+async def _look(stores: Stores, bus: Bus) -> _Look:
     left: list[str] = []
     newest: list[object] = []
-    for service, database in databases.items():
-        waiting, newest_id = await database.read(_outbox)
-        newest.append(newest_id)
-        if waiting:
-            left.append(f"{waiting} events in the outbox of {service}")
-        if service == "tweet" and (uncounted := await database.read(_uncounted)):
-            left.append(f"{uncounted} changes of counts that are not added up")
+    tweets = tweets_of(stores.tweets)
+    for service, outbox in (
+        ("user", await outbox_of(stores.users)),
+        ("graph", await graph_of(stores.graph).outbox()),
+        ("tweet", await tweets.outbox()),
+    ):
+        newest.append(outbox.newest)
+        if outbox.waiting:
+            left.append(f"{outbox.waiting} events in the outbox of {service}")
+    if uncounted := await tweets.uncounted():
+        left.append(f"{uncounted} changes of counts that are not added up")
     backlog = await bus.backlog()
     newest += backlog.newest
     left += [
@@ -79,14 +82,3 @@ async def _look(databases: Mapping[str, Database], bus: Bus) -> _Look:
         for one in backlog.unhandled
     ]
     return _Look(tuple(left), tuple(newest))
-
-
-async def _outbox(tx: Tx) -> tuple[int, int]:
-    """How many events wait, and the id of the newest."""
-    waiting = await tx.scalar("SELECT COUNT(*) FROM outbox WHERE published_ms IS NULL")
-    return int(waiting), int(await tx.scalar("SELECT COALESCE(MAX(id), 0) FROM outbox"))
-
-
-async def _uncounted(tx: Tx) -> int:
-    """How many changes of tweets' counts wait."""
-    return int(await tx.scalar("SELECT COUNT(*) FROM count_changes"))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from cli.errors import StoreError
 from cli.state import MeshState
+from mesh.db.cassandra import Cassandra
 from mesh.db.sql import Database
 from mesh.errors import Unavailable
 
@@ -23,17 +25,12 @@ class Stores:
     """Accounts and signing keys."""
     graph: Database
     """Follows."""
-    tweets: Database
+    tweets: Database | Cassandra
     """Tweets."""
     bus_url: str
     """The bus."""
     cache_url: str
     """The cache store."""
-
-    @property
-    def databases(self) -> dict[str, Database]:
-        """By service."""
-        return {"user": self.users, "graph": self.graph, "tweet": self.tweets}
 
 
 def store_url(state: MeshState, service: str, name: str, operator: Mapping[str, str]) -> str:
@@ -77,17 +74,36 @@ async def open_stores(state: MeshState, operator: Mapping[str, str] | None = Non
     async with AsyncExitStack() as opened:
 
         async def database(service: str, name: str) -> Database:
-            try:
-                found = await Database.open(store_url(state, service, name, environment), deadline=_OPEN_S)
-            except (Unavailable, ValueError) as error:
-                raise StoreError(f"{service}'s store cannot be opened: {error}") from error
-            opened.push_async_callback(found.close)
-            return found
+            return await _opened(
+                opened, service, Database.open(store_url(state, service, name, environment), deadline=_OPEN_S)
+            )
+
+        tweets_url = store_url(state, "tweet", "ROOKERY_TWEETS_URL", environment)
 
         yield Stores(
             users=await database("user", "ROOKERY_USERS_URL"),
             graph=await database("graph", "ROOKERY_GRAPH_URL"),
-            tweets=await database("tweet", "ROOKERY_TWEETS_URL"),
+            tweets=await _opened(opened, "tweet", Cassandra.open(tweets_url, deadline=_OPEN_S))
+            if tweets_url.startswith("cassandra:")
+            else await database("tweet", "ROOKERY_TWEETS_URL"),
             bus_url=store_url(state, "fanout", "ROOKERY_BUS_URL", environment),
             cache_url=store_url(state, "fanout", "ROOKERY_CACHE_URL", environment),
         )
+
+
+class _Store(Protocol):
+    """Something that is closed."""
+
+    async def close(self) -> None: ...
+
+
+_Opened = TypeVar("_Opened", bound=_Store)
+
+
+async def _opened(opened: AsyncExitStack, service: str, opening: Awaitable[_Opened]) -> _Opened:
+    try:
+        found = await opening
+    except (Unavailable, ValueError) as error:
+        raise StoreError(f"{service}'s store cannot be opened: {error}") from error
+    opened.push_async_callback(found.close)
+    return found

@@ -14,6 +14,7 @@ import asyncio
 import hashlib
 import secrets
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -105,9 +106,9 @@ class KafkaBus:
             partition = zlib.crc32(message.key) % partitions[message.topic]
             records.append((self._server.real(message.topic), partition, message.key, message.payload, headers))
         refused = await self._send(records)
-        for position, (message, _) in enumerate(messages):
-            if position not in refused:
-                self._metrics.sent.labels(message.topic).inc()
+        sent = Counter(one.topic for position, (one, _) in enumerate(messages) if position not in refused)
+        for topic, count in sent.items():
+            self._metrics.sent.labels(topic).inc(count)
         if refused:
             topics = sorted({messages[position][0].topic for position in refused})
             for position in refused:
@@ -121,16 +122,13 @@ class KafkaBus:
         try:
             async with asyncio.timeout(self._options.deadline):
                 producer = await self._ready_producer()
-                waiting = [
-                    await producer.send(topic, value, key, partition, headers=headers)
-                    for topic, partition, key, value, headers in records
-                ]
+                waiting = await _send_batches(producer, records)
                 if waiting:
-                    await asyncio.wait(waiting)
-            for position, future in enumerate(waiting):
+                    await asyncio.wait([future for future, _ in waiting])
+            for future, positions in waiting:
                 error = future.exception()
                 if isinstance(error, MessageSizeTooLargeError):
-                    refused.add(position)
+                    refused.update(positions)
                 elif error is not None:
                     raise error
         except (KafkaError, OSError, TimeoutError, AssertionError) as error:
@@ -361,6 +359,28 @@ class KafkaBus:
 
 _Record = tuple[str, int, bytes, bytes, list[tuple[str, bytes]]]
 """Topic, partition, key, value, headers."""
+
+
+async def _send_batches(
+    producer: AIOKafkaProducer, records: Sequence[_Record]
+) -> list[tuple[asyncio.Future[Any], list[int]]]:
+    """Hands records to the client in batches, one or more for each partition; what becomes of each batch, and the
+    positions of its records. The client's own way, a future for each record, takes twice the CPU."""
+    waiting: list[tuple[asyncio.Future[Any], list[int]]] = []
+    filling: dict[tuple[str, int], tuple[Any, list[int]]] = {}
+    for position, (topic, partition, key, value, headers) in enumerate(records):
+        batch, positions = filling.get((topic, partition), (None, []))
+        if batch is None or batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+            if batch is not None:  # it is full
+                waiting.append((await producer.send_batch(batch, topic, partition=partition), positions))
+            batch, positions = producer.create_batch(), []
+            filling[topic, partition] = batch, positions
+            batch.append(timestamp=None, key=key, value=value, headers=headers)  # the first one always has room
+        positions.append(position)
+    for (topic, partition), (batch, positions) in filling.items():
+        batch.close()
+        waiting.append((await producer.send_batch(batch, topic, partition=partition), positions))
+    return waiting
 
 
 async def _close(producer: AIOKafkaProducer, seconds: float) -> None:

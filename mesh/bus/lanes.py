@@ -20,6 +20,7 @@ from mesh.bus.metrics import BusMetrics
 from mesh.errors import DeadlineExceeded, Unavailable
 
 _ERROR_CHARS = 1000
+_TURN = 32  # messages that a worker handles before it lets others work
 _OUTAGES = (Unavailable, DeadlineExceeded)  # of something that the handler needs, which is gone, or hangs
 
 _log = structlog.stdlib.get_logger("mesh.bus")
@@ -54,12 +55,26 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:_ERROR_CHARS]
 
 
+class _Lane:
+    """The queue of one key; its first message is being handled, waits for a worker, or waits for its next try."""
+
+    __slots__ = ("failures", "messages", "outages")
+
+    def __init__(self, message: Message) -> None:
+        self.messages = deque((message,))
+        self.failures = 0
+        """Of the first message, that count."""
+        self.outages = 0
+        """Those that do not."""
+
+
 class Lanes:
     """Handles the messages of one partition.
 
-    A lane is the queue of one key. Lanes run concurrently, up to `options.concurrency` handler calls; a lane that
-    waits for its next try takes none of that. With a batch handler, messages whose key has no lane are handed over in
-    batches, one batch at a time; a batch that fails becomes lanes.
+    A lane is the queue of one key. Workers take lanes in turn, a message at a time: a task for each message would cost
+    more than the rest. There are up to `options.concurrency` of them, as many as find work; a lane that waits for its
+    next try has none. With a batch handler, messages whose key has no lane are handed over in batches, one batch at a
+    time; a batch that fails becomes lanes.
 
     Args:
         group: for metrics and logs.
@@ -92,12 +107,17 @@ class Lanes:
         self._dead = metrics.dead.labels(topic, group)
         self._metrics = metrics
         self._labels = (topic, group)
-        self._lanes: dict[bytes, deque[Message]] = {}
+        self._lanes: dict[bytes, _Lane] = {}
+        self._ready: deque[_Lane] = deque()  # those whose first message may be handled now
+        self._workers = 0
         self._batch: deque[Message] = deque()
         self._batching = False
         self._slots = asyncio.Semaphore(options.concurrency)
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = asyncio.Event()
+        self._running: dict[asyncio.Task[Any], float] = {}  # handler calls, and when they began
+        self._expired: set[asyncio.Task[Any]] = set()
+        self._watching = False
 
     def add(self, messages: Sequence[Message]) -> None:
         """Take messages over, in order; they end in `Partition.done`."""
@@ -106,6 +126,7 @@ class Lanes:
         if self._batch_handler is None:
             for message in messages:
                 self._to_lane(message)
+            self._employ()
             return
         self._batch.extend(messages)
         if not self._batching:
@@ -163,17 +184,78 @@ class Lanes:
     def _to_lane(self, message: Message) -> None:
         lane = self._lanes.get(message.key)
         if lane is not None:
-            lane.append(message)
+            lane.messages.append(message)
             return
-        self._lanes[message.key] = deque((message,))
-        self._spawn(self._run_lane(message.key))
+        lane = self._lanes[message.key] = _Lane(message)
+        self._ready.append(lane)
 
-    async def _run_lane(self, key: bytes) -> None:
-        lane = self._lanes[key]
-        while lane and not self._draining.is_set():
-            await self._finish(lane[0])
-            lane.popleft()
-        del self._lanes[key]
+    def _employ(self) -> None:
+        """One more worker, if there is work for it; it looks for further ones itself."""
+        if self._ready and self._workers < self._options.concurrency and not self._draining.is_set():
+            self._workers += 1
+            self._spawn(self._work())
+
+    async def _work(self) -> None:
+        """Handles first messages of lanes until none is left."""
+        handled = 0
+        try:
+            async with self._slots:
+                while self._ready and not self._draining.is_set():
+                    lane = self._ready.popleft()
+                    self._employ()  # it has the rest while this one's handler waits
+                    if await self._step(lane):
+                        handled += 1
+                        if handled % _TURN == 0:
+                            await asyncio.sleep(0)  # handlers that never wait must not keep others from working
+        finally:
+            self._workers -= 1
+            self._handled.inc(handled)
+        self._employ()
+
+    async def _step(self, lane: _Lane) -> bool:
+        """Handles a lane's first message once, and says what comes next for the lane; whether it was handled."""
+        message = lane.messages[0]
+        error = await self._call([message])
+        if error is None:
+            self._partition.done(message)
+            self._next(lane)
+            return True
+        if self._draining.is_set():
+            return False  # it stays with the partition
+        if isinstance(error, _OUTAGES):  # giving up would lose work that nothing is wrong with
+            lane.outages += 1
+            if lane.outages == 1:
+                self._log.warning("a handler's dependency is unavailable", id=message.id, error=describe(error))
+        else:
+            lane.failures += 1
+            if lane.failures >= self._options.max_attempts:
+                self._spawn(self._give_up_first(lane, describe(error)))
+                return False
+            self._log.warning("a handler failed", id=message.id, attempt=message.attempt, error=describe(error))
+            lane.messages[0] = replace(message, attempt=message.attempt + 1)
+        pause = backoff(lane.failures + lane.outages, self._options.backoff, self._options.backoff_cap)
+        asyncio.get_running_loop().call_later(pause, self._again, lane)
+        return False
+
+    def _next(self, lane: _Lane) -> None:
+        """The first message of a lane is done with."""
+        done = lane.messages.popleft()
+        lane.failures = lane.outages = 0
+        if lane.messages:
+            self._ready.append(lane)
+        else:
+            del self._lanes[done.key]
+
+    def _again(self, lane: _Lane) -> None:
+        """A lane's next try is due."""
+        self._ready.append(lane)
+        self._employ()
+
+    async def _give_up_first(self, lane: _Lane, error: str) -> None:
+        await self._give_up(lane.messages[0], error)
+        if not self._draining.is_set():
+            self._next(lane)
+            self._employ()
 
     async def _run_batches(self) -> None:
         try:
@@ -182,7 +264,7 @@ class Lanes:
                 while self._batch and len(batch) < self._options.batch_size:
                     message = self._batch.popleft()
                     if message.key in self._lanes:  # behind those of its key that are being tried one at a time
-                        self._lanes[message.key].append(message)
+                        self._lanes[message.key].messages.append(message)
                     else:
                         batch.append(message)
                 if batch:
@@ -193,40 +275,21 @@ class Lanes:
     async def _finish_batch(self, batch: list[Message]) -> None:
         outages = 0
         while not self._draining.is_set():
-            error = await self._call(batch)
+            async with self._slots:
+                error = await self._call(batch)
             if error is None:
                 for message in batch:
                     self._partition.done(message)
+                self._handled.inc(len(batch))
                 return
             if not isinstance(error, _OUTAGES):
                 self._log.warning("a batch failed; going on one at a time", messages=len(batch), error=describe(error))
                 for message in batch:
                     self._to_lane(message)
+                self._employ()
                 return
             outages += 1
             await self._pause(backoff(outages, self._options.backoff, self._options.backoff_cap))
-
-    async def _finish(self, message: Message) -> None:
-        """Handle one message for as many tries as it takes; returns early, with it unfinished, while draining."""
-        first = message.attempt
-        failures = outages = 0
-        while not self._draining.is_set():
-            error = await self._call([message])
-            if error is None:
-                self._partition.done(message)
-                return
-            if isinstance(error, _OUTAGES):  # giving up would lose work that nothing is wrong with
-                outages += 1
-                if outages == 1:
-                    self._log.warning("a handler's dependency is unavailable", id=message.id, error=describe(error))
-            else:
-                failures += 1
-                if failures >= self._options.max_attempts:
-                    await self._give_up(message, describe(error))
-                    return
-                self._log.warning("a handler failed", id=message.id, attempt=message.attempt, error=describe(error))
-                message = replace(message, attempt=first + failures)
-            await self._pause(backoff(failures + outages, self._options.backoff, self._options.backoff_cap))
 
     async def _give_up(self, message: Message, error: str) -> None:
         """Put a message among the dead letters, for as many tries as it takes."""
@@ -245,28 +308,50 @@ class Lanes:
 
     async def _call(self, messages: list[Message]) -> Exception | None:
         """Call the handler once; what it raised, or None. While draining it is not called: that is `Unavailable`."""
-        async with self._slots:
-            await self._partition.held()
-            if self._draining.is_set():
-                return Unavailable("stopping")
-            started = time.perf_counter()
-            try:
-                async with asyncio.timeout(self._options.handler_timeout):
-                    if self._batch_handler is not None:
-                        await self._batch_handler(messages)
-                    elif self._handler is not None:
-                        await self._handler(messages[0])
-            except asyncio.CancelledError as error:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
-                # Something inside the handler was cancelled, not this lane: a failure like any other.
-                self._failed(error)
-                return RuntimeError("something in the handler was cancelled")
-            except Exception as error:  # noqa: BLE001 - whatever a handler raises is retried or becomes a dead letter
-                self._failed(error)
-                return error
-            finally:
-                self._duration.observe(time.perf_counter() - started)
-        self._handled.inc(len(messages))
+        await self._partition.held()
+        if self._draining.is_set():
+            return Unavailable("stopping")
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("handlers are called by tasks")
+        started = self._running[task] = time.perf_counter()
+        if not self._watching:
+            self._watch()
+        late = False
+        try:
+            if self._batch_handler is not None:
+                await self._batch_handler(messages)
+            elif self._handler is not None:
+                await self._handler(messages[0])
+        except asyncio.CancelledError:
+            late = task in self._expired
+            if task.cancelling() > late:  # this worker is to end, and not the handler alone
+                raise
+            error: Exception = (
+                TimeoutError("the handler took too long")
+                if late
+                else RuntimeError("something in the handler was cancelled")
+            )
+            self._failed(error)
+            return error
+        except Exception as failure:  # noqa: BLE001 - whatever a handler raises is retried or becomes a dead letter
+            self._failed(failure)
+            return failure
+        finally:
+            if task in self._expired:
+                self._expired.discard(task)
+                task.uncancel()
+            del self._running[task]
+            self._duration.observe(time.perf_counter() - started)
         return None
+
+    def _watch(self) -> None:
+        """Ends handler calls that take too long, a tenth later at most: a timer for each would cost more than it."""
+        self._watching = bool(self._running)
+        if self._watching:
+            overdue = time.perf_counter() - self._options.handler_timeout
+            for task, started in self._running.items():
+                if started <= overdue and task not in self._expired:
+                    self._expired.add(task)
+                    task.cancel()
+            asyncio.get_running_loop().call_later(self._options.handler_timeout / 10, self._watch)

@@ -22,7 +22,7 @@ import redis.asyncio as redis
 from redis.exceptions import ResponseError
 
 from mesh.cache.keys import SLOTS, slot
-from mesh.cache.node import Access, Lost, Node, Refusal, Sent, answers_of
+from mesh.cache.node import Access, Late, Lost, Node, Refusal, Sent, answers_of
 from mesh.cache.store import TIMEOUT_S, Answer, CacheGone, CacheStore, Command, Script, packed
 from mesh.context import shared
 from mesh.settings import SettingError
@@ -90,8 +90,8 @@ class Cluster(CacheStore):
         if self._client is not None:
             await self._client.aclose()
 
-    async def _carry_out(self, commands: Sequence[Command], *, writes: bool) -> list[Answer]:
-        trip = _Trip(commands)
+    async def _carry_out(self, commands: Sequence[Command], *, writes: bool, in_order: bool = True) -> list[Answer]:
+        trip = _Trip(commands, in_order=in_order)
         if trip.commands:
             await self._run(trip, writes)
         return trip.result()
@@ -134,7 +134,10 @@ class Cluster(CacheStore):
                 except CacheGone as gone:
                     self._learn_soon()
                     trip.gave_up(numbers, gone)
-                except (OSError, TimeoutError, Lost):
+                except TimeoutError:
+                    self._learn_soon()
+                    trip.gave_up(numbers, CacheGone("A part of the cache does not answer."))
+                except (OSError, Lost):
                     self._learn_soon()
                     trip.lost(node, numbers)
         except BaseException:
@@ -142,9 +145,12 @@ class Cluster(CacheStore):
                 each.node.breaker.abandoned()
             raise
         for packet, answers in zip(packets, await answers_of(sent), strict=True):
-            if answers is None:
+            if isinstance(answers, Lost):
                 self._learn_soon()
                 trip.lost(packet.node, packet.numbers)
+            elif isinstance(answers, Late):  # it would be late again
+                self._learn_soon()
+                trip.gave_up(packet.numbers, CacheGone("A part of the cache does not answer."))
             elif not packet.take(answers):
                 packet.node.unbacked_until = now + _UNBACKED_S
 
@@ -158,7 +164,8 @@ class Cluster(CacheStore):
             if script.each and size > 1:
                 keys, args = [str(key) for key in command[3 : 3 + size]], command[3 + size :]
                 try:
-                    parts = await self._carry_out([script.on([key], *args) for key in keys], writes=writes)
+                    alone = [script.on([key], *args) for key in keys]
+                    parts = await self._carry_out(alone, writes=writes, in_order=False)
                 except CacheGone as gone:
                     trip.answers[number] = gone
                 else:
@@ -166,14 +173,14 @@ class Cluster(CacheStore):
 
     def _sort_out(self, trip: _Trip) -> bool:
         """Finds what must be tried again, and where; whether it should wait for a moment."""
-        first: dict[int, int] = {}
+        again: list[int] = []
         waits = False
         pending, trip.pending = trip.pending, []
         asked, trip.asking = trip.asking, {}
         for number in pending:
             answer = trip.answers[number]
             if isinstance(answer, Lost):
-                first.setdefault(trip.slots[number], number)
+                again.append(number)
                 continue
             if not isinstance(answer, Refusal):
                 continue
@@ -201,10 +208,8 @@ class Cluster(CacheStore):
                         node.breaker.failure()
                     trip.answers[number] = CacheGone("A part of the cache cannot answer yet.")
                 continue
-            first.setdefault(trip.slots[number], number)
-        if first:
-            # What came after it on the same slot is carried out again after it, so that the last is the last.
-            trip.pending = [n for n, at in enumerate(trip.slots) if at in first and n >= first[at]]
+            again.append(number)
+        trip.again(again)
         return waits
 
     # --- where slots are
@@ -305,7 +310,8 @@ class _Packet:
 class _Trip:
     """Commands on their way, each with its slot; MGET is a GET for each of its keys."""
 
-    def __init__(self, commands: Sequence[Command]) -> None:
+    def __init__(self, commands: Sequence[Command], *, in_order: bool) -> None:
+        self._in_order = in_order
         self.commands: list[Command] = []
         self.slots: list[int] = []
         self._shape: list[int | None] = []
@@ -327,6 +333,16 @@ class _Trip:
         """Scripts that nodes lack."""
         self.node_of: dict[int, Node] = {}
         self._lost: set[Node] = set()
+
+    def again(self, numbers: Sequence[int]) -> None:
+        """These are carried out again; and after each, so that the last is the last, what came later on its slot."""
+        if not self._in_order or not numbers:
+            self.pending = [*numbers]
+            return
+        first: dict[int, int] = {}
+        for number in numbers:
+            first.setdefault(self.slots[number], number)
+        self.pending = [n for n, at in enumerate(self.slots) if at in first and n >= first[at]]
 
     def gave_up(self, numbers: Sequence[int], gone: CacheGone) -> None:
         """These commands were not sent."""

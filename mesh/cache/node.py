@@ -39,6 +39,10 @@ class Lost(Exception):
     """The connection ended before the answers came: the commands may have been carried out, or not."""
 
 
+class Late(Exception):
+    """The answers did not come in time; likewise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """How one gets into a cluster's nodes."""
@@ -205,7 +209,7 @@ class Node:
             [found] = await answers_of([sent])
         except (OSError, TimeoutError, Lost) as error:
             raise CacheGone("A part of the cache does not answer.") from error
-        if found is None or isinstance(found[0], Refusal):
+        if isinstance(found, Lost | Late) or isinstance(found[0], Refusal):
             raise CacheGone("A part of the cache cannot answer.")
         return found[0]
 
@@ -252,12 +256,12 @@ class Sent(NamedTuple):
     answers: asyncio.Future[list[Answer]]
 
 
-async def answers_of(trips: Sequence[Sent]) -> list[list[Answer] | None]:
-    """What trips that were sent together brought, None for one that was lost or took too long.
+async def answers_of(trips: Sequence[Sent]) -> list[list[Answer] | Lost | Late]:
+    """What trips that were sent together brought, or why one brought nothing.
 
     Each node's breaker hears of it. A connection on which one took too long gets no more.
     """
-    found: list[list[Answer] | None] = [None] * len(trips)
+    found: list[list[Answer] | Lost | Late] = [Late()] * len(trips)
     unheard = dict(enumerate(trips))
     try:
         try:
@@ -265,7 +269,8 @@ async def answers_of(trips: Sequence[Sent]) -> list[list[Answer] | None]:
                 for number, trip in enumerate(trips):
                     try:
                         found[number] = await trip.answers
-                    except Lost:
+                    except Lost as lost:
+                        found[number] = lost
                         trip.node.lost(trip.connection)
                     else:
                         trip.node.breaker.success()

@@ -18,6 +18,8 @@ from scripts.engines.control import Control
 from scripts.engines.kafka import Kafka
 from tests.stores.suites.bus import Recorder, consuming
 
+from .test_durability import topic_settings
+
 KEYS = 12
 OPTIONS = KafkaOptions(block=0.2, session=3.0, reconnect_cap=0.2)
 
@@ -49,7 +51,7 @@ class Load:
         self.longest_s = 0.0
         """Without anything accepted."""
         self._bus = bus
-        self._topic = topic
+        self.topic = topic
         self._stopped = False
 
     async def run(self) -> None:
@@ -58,9 +60,7 @@ class Load:
             try:
                 await self._bus.publish(
                     [
-                        Outgoing(
-                            self._topic, b"%d" % key, "test.Event", b"%d" % self.accepted, f"{key}-{self.accepted}"
-                        )
+                        Outgoing(self.topic, b"%d" % key, "test.Event", b"%d" % self.accepted, f"{key}-{self.accepted}")
                         for key in range(KEYS)
                     ]
                 )
@@ -146,6 +146,8 @@ async def test_each_of_three_brokers_is_killed_once(started: Callable[[int], Con
     control = started(3)
 
     async def harm(bus: KafkaBus, load: Load) -> None:
+        told = await topic_settings(control.urls()["ROOKERY_BUS_URL"], load.topic)
+        assert (told["min.insync.replicas"], told["unclean.leader.election.enable"]) == ("2", "false")
         before = await bus.incarnation()
         for number in (1, 2, 3):
             control.kill(f"kafka-{number}")

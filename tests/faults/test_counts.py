@@ -84,7 +84,7 @@ async def test_counts_are_exact_after_kill_9_in_the_middle(mesh: Mesh, stores: S
             )
             return {row.id: (row.like_count, row.likers) for row in found.all()}
 
-        counted = await stores.databases["tweet"].read(rows)
+        counted = await stores.tweets.read(rows)
         assert all(count == likers for count, likers in counted.values()), counted
         ids = ",".join(map(str, tweets))
         shown = await people[0].get("/2/tweets", ids=ids, tweet__fields="public_metrics")
