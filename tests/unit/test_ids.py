@@ -162,6 +162,19 @@ class TestLeases(LeaseSuite):
         """See LeaseSuite."""
         return lambda clock: SqlLeases(db, now_ms=clock)
 
+    async def fill(self, store: LeaseStore, expires_ms: int) -> None:
+        """See LeaseSuite."""
+        assert isinstance(store, SqlLeases)
+
+        async def unit(tx: Tx) -> None:
+            for worker in range(WORKERS):
+                await tx.execute(
+                    "INSERT INTO worker_leases VALUES (:worker, 'x', :expires)",
+                    {"worker": worker, "expires": expires_ms},
+                )
+
+        await store._db.write(unit)
+
 
 async def test_who_cannot_renew_stops_before_the_number_is_anybody_elses(db: Database) -> None:
     clock = Clock()

@@ -33,6 +33,10 @@ class LeaseSuite(ABC):
     def opened(self) -> Callable[[Callable[[], int]], LeaseStore]:
         """`opened(clock)` is one replica's view of a store that was empty before the test."""
 
+    @abstractmethod
+    async def fill(self, store: LeaseStore, expires_ms: int) -> None:
+        """Gives all numbers to somebody until then, past the store: acquiring each would take long."""
+
     async def test_two_holders_never_have_the_same_number(
         self, opened: Callable[[Callable[[], int]], LeaseStore]
     ) -> None:
@@ -85,8 +89,7 @@ class LeaseSuite(ABC):
     ) -> None:
         clock = Hand()
         leases = opened(clock)
-        for holder in range(WORKERS):
-            await leases.acquire(f"x{holder}", 1)
+        await self.fill(leases, NOW + 1)
         with pytest.raises(Unavailable, match="leased"):
             await leases.acquire("a", TTL_MS)
         clock.now = NOW + 1_002
