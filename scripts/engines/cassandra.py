@@ -13,8 +13,9 @@ from scripts.engines.java import Jars, java
 
 _JARS = Jars("Cassandra", Path(__file__).with_name("cassandra_jars"))
 _HEAP = "-Xms256m", "-Xmx448m", "-XX:MaxDirectMemorySize=256m", "-Xss512k"
-_DATACENTRE = "datacenter1"  # what SimpleSnitch says
+_DATACENTRE = "datacenter1"
 _KEYSPACE = "rookery"
+_QUICK = "-Dcassandra.skip_wait_for_gossip_to_settle=0", "-Dcassandra.shutdown_announce_in_ms=200"
 # What its libraries reach into (the distribution's jvm17-server.options has a longer list, for JMX and tools too).
 _OPENED = ("java.base/sun.nio.ch", "java.base/jdk.internal.ref", "java.base/java.io")
 _LOGGING = """\
@@ -57,6 +58,7 @@ class Cassandra(Engine):
             settings, logging = folder / "cassandra.yaml", folder / "logback.xml"
             write_private(settings, json.dumps(_settings(place, number), indent=1))  # JSON is YAML
             write_private(logging, _LOGGING)
+            write_private(folder / "cassandra-rackdc.properties", f"dc={_DATACENTRE}\nrack=rack1\n")
             programs.append(
                 Program(
                     f"cassandra-{number}",
@@ -69,7 +71,7 @@ class Cassandra(Engine):
                         *("-Dcassandra-foreground=yes", f"-Dcassandra.config=file://{settings}"),
                         *(f"-Dcassandra.storagedir={folder}", f"-Dcassandra.logdir={folder / 'logs'}"),
                         *_times(place),
-                        *("-cp", f"{jars}/*", "org.apache.cassandra.service.CassandraDaemon"),
+                        *("-cp", f"{folder}:{jars}/*", "org.apache.cassandra.service.CassandraDaemon"),
                     ),
                 )
             )
@@ -117,7 +119,9 @@ def _settings(place: Place, number: int) -> dict[str, object]:
         "cluster_name": "rookery",
         "num_tokens": 4,
         "partitioner": "org.apache.cassandra.dht.Murmur3Partitioner",
-        "endpoint_snitch": "SimpleSnitch",
+        # With these two a node that is asked for one answer gives its own: so tests see what each replica has.
+        "endpoint_snitch": "GossipingPropertyFileSnitch",
+        "dynamic_snitch": False,
         "listen_address": LOOPBACK,
         "storage_port": place.port(f"storage-{number}"),
         "rpc_address": LOOPBACK,
@@ -145,8 +149,8 @@ def _settings(place: Place, number: int) -> dict[str, object]:
 def _times(place: Place) -> tuple[str, ...]:
     """Of starts. Nodes that start together need the ring's delay; one that is alone waits for nobody."""
     if place.nodes > 1:
-        return "-Dcassandra.skip_wait_for_gossip_to_settle=0", "-Dcassandra.ring_delay_ms=15000"
-    return "-Dcassandra.skip_wait_for_gossip_to_settle=0", "-Dcassandra.ring_delay_ms=0"
+        return *_QUICK, "-Dcassandra.ring_delay_ms=15000"
+    return *_QUICK, "-Dcassandra.ring_delay_ms=0"
 
 
 def _url(place: Place, keyspace: str) -> str:
