@@ -23,7 +23,7 @@ _EMBEDDED = ("sqlite", "file", "unix")  # schemes of stores that are one machine
 SERVED_BY = {
     "users": "postgresql",
     "graph": "postgresql",
-    "tweets": "postgresql",
+    "tweets": "cassandra",
     "bus": "kafka",
     "cache": "valkey",
     "objects": "s3",
