@@ -15,7 +15,7 @@ import asyncio
 import heapq
 import re
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -27,8 +27,10 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, S3Store
 
 from mesh.errors import NotFound, Unavailable
+from mesh.resilience.breaker import Breaker
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
     from obstore.store import S3Config
 
 T = TypeVar("T")
@@ -36,6 +38,7 @@ CHUNK = 256 << 10
 """Bytes of one piece that `get` gives, save the last."""
 _PART = 5 << 20  # bytes of one part of an upload: the least that S3 takes
 _PARTS_AT_ONCE = 2
+_FAILURES = 5  # in a row, before the store is left alone for a while
 _CONNECT = timedelta(seconds=3)
 _RETRY = timedelta(seconds=10)  # what fails for longer is the caller's to repeat
 _MAX_KEY = 512
@@ -64,6 +67,7 @@ class Objects:
         self._store = store
         self._folder = folder
         self._deadline_s = deadline_s
+        self._breaker = Breaker("objects", threshold=_FAILURES, open_s=0.5, max_open_s=5.0)
 
     @classmethod
     def open(cls, url: str, *, deadline_s: float = 10.0) -> Objects:
@@ -101,21 +105,19 @@ class Objects:
             Unavailable: the store did not take it in time; the object is as it was before.
         """
         _checked(key)
-        written = obstore.put_async(
-            self._store,
-            key,
-            content if isinstance(content, bytes) else aiter(content),
-            chunk_size=_PART,
-            max_concurrency=_PARTS_AT_ONCE,
-        )
+
+        def write() -> Awaitable[object]:
+            pieces = content if isinstance(content, bytes) else aiter(content)
+            return obstore.put_async(self._store, key, pieces, chunk_size=_PART, max_concurrency=_PARTS_AT_ONCE)
+
         try:
-            await self._bounded(key, written, deadline_s)
+            await self._bounded(key, write, deadline_s)
         except NotFound as error:  # not the object, which is new: its bucket
             raise Unavailable("there is no place for objects") from error
 
     async def head(self, key: str) -> Stored:
         """What there is under a key. Raises NotFound, Unavailable."""
-        found = await self._bounded(_checked(key), obstore.head_async(self._store, key))
+        found = await self._bounded(_checked(key), lambda: obstore.head_async(self._store, key))
         return Stored(found["path"], found["size"], int(found["last_modified"].timestamp() * 1000))
 
     async def get(self, key: str, *, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
@@ -133,12 +135,11 @@ class Objects:
             if start == 0:
                 return  # an empty object, which no store has a range of
             raise NotFound("There is nothing within these bounds.")
-        found = await self._bounded(
-            key, obstore.get_async(self._store, key, options={"range": (start, min(size, end or size))})
-        )
+        wanted: GetOptions = {"range": (start, min(size, end or size))}
+        found = await self._bounded(key, lambda: obstore.get_async(self._store, key, options=wanted))
         pieces = found.stream(min_chunk_size=CHUNK).__aiter__()
         while True:
-            piece = await self._bounded(key, _next(pieces))
+            piece = await self._bounded(key, lambda: _next(pieces))
             if piece is None:
                 return
             for at in range(0, len(piece), CHUNK):
@@ -147,7 +148,7 @@ class Objects:
     async def delete(self, key: str) -> None:
         """Deletes an object; one that is not there is no error. Raises Unavailable."""
         try:
-            await self._bounded(_checked(key), obstore.delete_async(self._store, key))
+            await self._bounded(_checked(key), lambda: obstore.delete_async(self._store, key))
         except NotFound:
             return
 
@@ -160,7 +161,7 @@ class Objects:
             raise ValueError(f"a page has 1 to {_MAX_LIST} objects")
         folder = self._folder
         if folder is None:  # a bucket's lists are in order
-            return await self._bounded(after, self._listed(None, after, limit))
+            return await self._bounded(after, lambda: self._listed(None, after, limit))
 
         def first() -> list[Stored]:
             paths = (path for path in folder.rglob("*") if not _UNFINISHED.fullmatch(path.name) and path.is_file())
@@ -193,7 +194,7 @@ class Objects:
         _checked(prefix)
         if not 0 < limit <= _MAX_LIST:
             raise ValueError(f"a list has 1 to {_MAX_LIST} objects")
-        return await self._bounded(prefix, self._listed(prefix, None, limit))
+        return await self._bounded(prefix, lambda: self._listed(prefix, None, limit))
 
     async def forget_unfinished(self, *, older_s: float) -> int:
         """Deletes up to 1,000 files that writers which died left behind, begun that long ago; gives how many.
@@ -219,14 +220,23 @@ class Objects:
         except OSError as error:
             raise Unavailable("the store of objects does not answer") from error
 
-    async def _bounded(self, key: str, work: Awaitable[T], deadline_s: float | None = None) -> T:
+    async def _bounded(self, key: str, begin: Callable[[], Awaitable[T]], deadline_s: float | None = None) -> T:
+        """Does something within a deadline, unless the store failed each time lately: then it is refused at once."""
+        self._breaker.before()
         try:
             async with asyncio.timeout(self._deadline_s if deadline_s is None else deadline_s):
-                return await work
+                answer = await begin()
         except FileNotFoundError:
+            self._breaker.success()
             raise NotFound(f"There is no object {key}.") from None
         except (TimeoutError, OSError, BaseError) as error:
+            self._breaker.failure()
             raise Unavailable("the store of objects does not answer") from error
+        except BaseException:  # cancelled, or a defect: nothing was learnt
+            self._breaker.abandoned()
+            raise
+        self._breaker.success()
+        return answer
 
 
 def check_url(url: str) -> None:

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from mesh.cache.store import CacheGone, CacheStore
 from mesh.context import shared
+from mesh.errors import DeadlineExceeded, Unavailable
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -69,8 +70,14 @@ class LoadingCache:
             return await self._flight.do(key, load)
         if kept is not None:
             ends, cost, value = _unpack(kept)
-            if self._now() - cost * math.log(1.0 - random.random()) < ends:  # noqa: S311
+            now = self._now()
+            if now - cost * math.log(1.0 - random.random()) < ends:  # noqa: S311
                 return value
+            if now < ends:
+                try:
+                    return await self._flight.do(key, lambda: self._load(key, load))
+                except (Unavailable, DeadlineExceeded):
+                    return value  # it is good until its end, and this was to renew it before
         return await self._flight.do(key, lambda: self._load(key, load))
 
     async def _load(self, key: str, load: Callable[[], Awaitable[bytes]]) -> bytes:

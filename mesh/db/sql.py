@@ -41,6 +41,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.selectable import TableClause
 
 from mesh.errors import Unavailable
+from mesh.resilience.breaker import Breaker
 
 T = TypeVar("T")
 Params: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -50,6 +51,8 @@ _SLOW_S = 0.25
 _GROUP = 64  # units that share one commit: one fsync of about a millisecond is then under 20 us a unit
 _LOST_ATTEMPTS = 3  # connections that a PostgreSQL unit may lose before its caller hears of it
 _POOL_S = 60.0  # a unit's own deadline is shorter, and ends the wait for a connection
+_BREAKER_FAILURES = 10  # in a row, before a PostgreSQL server is left alone
+_BREAKER_S = 0.2, 2.0  # for so long at first, and at most
 _LONGEST_PAUSE_S = 0.05  # before a PostgreSQL unit that lost against another one runs again
 _SETTINGS = {
     "jit": "off",  # it compiles for longer than these statements take
@@ -159,14 +162,17 @@ class _ThreadTx(Tx):
 class _AsyncTx(Tx):
     """A transaction on a pooled asynchronous connection."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_answered", "_connection")
 
-    def __init__(self, dialect: str, connection: AsyncConnection) -> None:
+    def __init__(self, dialect: str, connection: AsyncConnection, answered: Callable[[], None]) -> None:
         super().__init__(dialect)
         self._connection = connection
+        self._answered = answered
 
     async def execute(self, statement: Executable | str, params: Params | None = None) -> Rows:
-        return await self._connection.execute(_clause(statement), params)
+        rows = await self._connection.execute(_clause(statement), params)
+        self._answered()
+        return rows
 
 
 def _unit_name(unit: Callable[..., object]) -> str:
@@ -549,6 +555,8 @@ class PooledBackend:
     SQLite's single writer. A unit that lost against another one runs again until its deadline; such units of one
     process do so one after the other, so that a row that everybody writes costs each of them one more turn and not
     one for each of the others.
+
+    A server that is not there, or answers nobody, is asked by one unit now and then; others hear of it at once.
     """
 
     def __init__(self, engine: AsyncEngine, *, limit: int) -> None:
@@ -558,6 +566,8 @@ class PooledBackend:
         self._waiting = 0
         self._closed = False
         self._losers = asyncio.Lock()
+        self._breaker = Breaker("database", threshold=_BREAKER_FAILURES, open_s=_BREAKER_S[0], max_open_s=_BREAKER_S[1])
+        self._answered_at = 0.0  # when the server last answered anybody
         self._reads = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._writes = engine.execution_options(isolation_level="SERIALIZABLE")
         self._blind_writes = engine.execution_options(isolation_level="REPEATABLE READ")
@@ -573,27 +583,44 @@ class PooledBackend:
             raise Unavailable("the database is closed")
         if self._waiting >= self._limit:
             raise Unavailable(f"too many {kind}s wait for the database")
+        self._breaker.before()
         name = _unit_name(unit)
         started = time.perf_counter()
         self._waiting += 1
+        alive: bool | None = True  # None: nothing was learnt about the server
         try:
             async with asyncio.timeout(deadline) as limit:
                 value, callbacks = await self._retried(engine, unit)
         except TimeoutError as error:
             if not limit.expired():  # the unit's own
                 raise
+            alive = self._answered_at >= started  # a unit may be too slow, or lose too often, where others are served
             raise Unavailable(f"the database did not {kind} in time") from error
         except (PoolTimeout, OSError) as error:
+            alive = False
             raise Unavailable("the database cannot answer now") from error
         except DBAPIError as error:
             if self.unavailable(error):
+                alive = _sqlstate(error) in _PG_CONFLICTS
                 raise Unavailable("the database cannot answer now") from error
+            raise
+        except asyncio.CancelledError:
+            alive = None
             raise
         finally:
             self._waiting -= 1
             _log_slow(kind, name, time.perf_counter() - started)
+            if alive:
+                self._breaker.success()
+            elif alive is None:
+                self._breaker.abandoned()
+            else:
+                self._breaker.failure()
         _run_callbacks(callbacks, name)
         return value
+
+    def _answered(self) -> None:
+        self._answered_at = time.perf_counter()
 
     async def _retried(self, engine: AsyncEngine, unit: Unit[T]) -> tuple[T, list[Callable[[], None]]]:
         """Runs a unit until it is committed. The caller's deadline ends it."""
@@ -604,7 +631,7 @@ class PooledBackend:
                 committing = False
                 try:
                     async with engine.connect() as connection:
-                        tx = _AsyncTx(self.dialect, connection)
+                        tx = _AsyncTx(self.dialect, connection, self._answered)
                         async with connection.begin():
                             value = await unit(tx)
                             committing = True
@@ -617,6 +644,8 @@ class PooledBackend:
                             raise
                     elif not _lost_a_race(error, attempt):
                         raise
+                    else:
+                        self._answered()
                 if attempt == 1:
                     await turn.enter_async_context(self._losers)
                 # Full jitter, doubling from 2 ms: those of other processes come back at different times.
