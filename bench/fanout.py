@@ -39,7 +39,7 @@ from mesh.cache.lists import MARK
 from mesh.cache.open import open_cache
 from mesh.client import Destination
 from mesh.context import CallContext, enter
-from mesh.db.sql import Tx
+from mesh.db.sql import Database, Tx
 from mesh.ids import id_of_ms
 from services.fanout.delivery import BATCH, batches_of
 from views.entry import Entry
@@ -241,6 +241,8 @@ async def _follow(mesh: Mesh, followers: int) -> None:
         )
 
     async with open_stores(running_state(mesh.data), {}) as stores:
+        if not isinstance(stores.graph, Database):
+            raise BenchError("the followers are put into a SQL database")
         await stores.graph.write(unit, deadline=_STEP_S)
 
 

@@ -227,7 +227,7 @@ def _key(path: Path) -> str:
 def _schema(service: str, url: str) -> Path:
     """Where the schema of a service is for the store behind a URL: a folder by the URL's scheme; `sql` is SQLite's."""
     scheme = url.partition("://")[0].partition("+")[0]
-    return PROJECT / "services" / service / "schema" / ("sql" if scheme == "sqlite" else scheme)
+    return PROJECT / "services" / service / "schema" / {"sqlite": "sql", "bolt": "neo4j"}.get(scheme, scheme)
 
 
 def _brings_own_valkey(operator: Mapping[str, str]) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mesh.db.cassandra import Cassandra
+from mesh.db.neo4j import Neo4jDatabase
 from mesh.db.sql import Database, Tx
 
 Pairs = dict[int, frozenset[int]]
@@ -84,6 +85,37 @@ class SqlGraph:
         return await self._db.read(unit, deadline=_WHOLE_S)
 
 
+class Neo4jGraph:
+    """Of a Neo4j database: by the nodes at the ends, and not by what relationships repeat of them."""
+
+    def __init__(self, db: Neo4jDatabase) -> None:
+        self._db = db
+
+    async def following(self) -> Pairs:
+        """See Graph."""
+        return await self._pairs("MATCH (a:Person)-[:FOLLOWS]->(b:Person) RETURN a.id AS one, collect(b.id) AS others")
+
+    async def hidden(self) -> Pairs:
+        """See Graph."""
+        return await self._pairs(
+            "MATCH (a:Person)-[:BLOCKS]-(b:Person) RETURN a.id AS one, collect(b.id) AS others"
+            " UNION ALL MATCH (a:Person)-[:MUTES]->(b:Person) RETURN a.id AS one, collect(b.id) AS others"
+        )
+
+    async def outbox(self) -> Outbox:
+        """See Graph."""
+        query = (
+            "OPTIONAL MATCH (w:OutboxWaiting) WITH count(w) AS waiting, max(w.id) AS newest"
+            " OPTIONAL MATCH (p:OutboxPublished) RETURN waiting, newest, max(p.id)"
+        )
+        [(waiting, newest, published)] = await self._db.read(lambda tx: tx.run(query))
+        return Outbox(waiting, max(newest or 0, published or 0))
+
+    async def _pairs(self, query: str) -> Pairs:
+        rows = await self._db.read(lambda tx: tx.run(query), deadline=_WHOLE_S)
+        return _grouped((row["one"], other) for row in rows for other in row["others"])
+
+
 class SqlTweets:
     """Of a SQL database."""
 
@@ -151,9 +183,9 @@ class CassandraTweets:
         return int(found[0])
 
 
-def graph_of(db: Database) -> Graph:
+def graph_of(db: Database | Neo4jDatabase) -> Graph:
     """The reading of a graph store."""
-    return SqlGraph(db)
+    return Neo4jGraph(db) if isinstance(db, Neo4jDatabase) else SqlGraph(db)
 
 
 def tweets_of(db: Database | Cassandra) -> Tweets:

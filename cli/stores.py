@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from cli.errors import StoreError
 from cli.state import MeshState
 from mesh.db.cassandra import Cassandra
+from mesh.db.neo4j import Neo4jDatabase, is_neo4j
 from mesh.db.sql import Database
 from mesh.errors import Unavailable
 
@@ -23,7 +24,7 @@ class Stores:
 
     users: Database
     """Accounts and signing keys."""
-    graph: Database
+    graph: Database | Neo4jDatabase
     """Follows."""
     tweets: Database | Cassandra
     """Tweets."""
@@ -78,11 +79,14 @@ async def open_stores(state: MeshState, operator: Mapping[str, str] | None = Non
                 opened, service, Database.open(store_url(state, service, name, environment), deadline=_OPEN_S)
             )
 
+        graph_url = store_url(state, "graph", "ROOKERY_GRAPH_URL", environment)
         tweets_url = store_url(state, "tweet", "ROOKERY_TWEETS_URL", environment)
 
         yield Stores(
             users=await database("user", "ROOKERY_USERS_URL"),
-            graph=await database("graph", "ROOKERY_GRAPH_URL"),
+            graph=await _opened(opened, "graph", Neo4jDatabase.open(graph_url, deadline=_OPEN_S))
+            if is_neo4j(graph_url)
+            else await database("graph", "ROOKERY_GRAPH_URL"),
             tweets=await _opened(opened, "tweet", Cassandra.open(tweets_url, deadline=_OPEN_S))
             if tweets_url.startswith("cassandra:")
             else await database("tweet", "ROOKERY_TWEETS_URL"),

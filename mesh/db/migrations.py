@@ -54,7 +54,7 @@ def load_migrations(folder: Path, suffix: str = "sql") -> list[Migration]:
 
     Args:
         folder: where.
-        suffix: of the files: `sql`, `cql`.
+        suffix: of the files: `sql`, `cql`, `cypher`.
 
     Raises:
         MigrationError: no such folder, a file with this suffix that is not named `NNN_name`, or a number used twice.
@@ -77,13 +77,13 @@ def load_migrations(folder: Path, suffix: str = "sql") -> list[Migration]:
 async def migrate(url: str, folder: Path, *, unfinished: bool = False) -> list[str]:
     """Bring the schema at `url` up to the newest file of `folder`.
 
-    Files are named `NNN_name.sql` (`.cql` for Cassandra), applied in order, forward only, each in a transaction of its
-    own where the database has such, and recorded in `schema_migrations`. Safe to run again, and by several processes
-    at once. A database that is ahead of the folder is accepted (an older release runs on a newer schema during a
-    roll-back).
+    Files are named `NNN_name.sql` (`.cql` for Cassandra, `.cypher` for Neo4j), applied in order, forward only, each in
+    a transaction of its own where the database has such, and recorded in `schema_migrations`. Safe to run again, and by
+    several processes at once. A database that is ahead of the folder is accepted (an older release runs on a newer
+    schema during a roll-back).
 
     Args:
-        url: as for `Database.open` or `Cassandra.open`.
+        url: as for `Database.open`, `Cassandra.open` or `Neo4jDatabase.open`.
         folder: the schema folder of this backend.
         unfinished: whether a store that a copy is under way to may be migrated: only the copy itself asks for that.
 
@@ -99,6 +99,10 @@ async def migrate(url: str, folder: Path, *, unfinished: bool = False) -> list[s
         from mesh.db.cassandra_migrations import migrate_cassandra  # its driver is not for those who have no need of it
 
         return await migrate_cassandra(url, await asyncio.to_thread(load_migrations, folder, "cql"))
+    if url.startswith(("neo4j", "bolt")):
+        from mesh.db.neo4j_migrations import migrate_neo4j
+
+        return await migrate_neo4j(url, await asyncio.to_thread(load_migrations, folder, "cypher"))
     parsed = make_url(url)
     migrations = await asyncio.to_thread(load_migrations, folder)
     if parsed.get_backend_name() == "sqlite":

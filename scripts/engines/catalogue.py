@@ -12,6 +12,7 @@ from scripts.engines.base import Engine
 from scripts.engines.cassandra import Cassandra
 from scripts.engines.elasticsearch import Elasticsearch
 from scripts.engines.kafka import Kafka
+from scripts.engines.neo4j import Neo4j
 from scripts.engines.postgresql import PostgreSQL
 from scripts.engines.s3 import S3
 from scripts.engines.valkey import Valkey
@@ -19,6 +20,7 @@ from scripts.engines.valkey import Valkey
 _ALL: tuple[Engine, ...] = (
     PostgreSQL(),
     Cassandra(),
+    Neo4j(),
     Kafka(),
     S3(),
     Elasticsearch(),

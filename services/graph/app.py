@@ -11,12 +11,9 @@ from mesh.bus.open import open_bus
 from mesh.cache.open import open_cache
 from mesh.cache.sets import GuardedSets
 from mesh.client import ClientMetrics, Destination
-from mesh.db.leases import SqlLeases
-from mesh.db.sql import Database
 from mesh.ids import LeasedIds
 from mesh.interceptors.base import Priority
 from mesh.outbox.relay import OutboxOptions
-from mesh.outbox.sql import SqlOutbox
 from mesh.paging import Cursors
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
@@ -53,9 +50,7 @@ from services.graph.rpc.settle_reach import SettleReach
 from services.graph.rpc.unfollow import Unfollow
 from services.graph.settings import GraphSettings
 from services.graph.settling import Settling
-from services.graph.store.erasure import SqlRemains
-from services.graph.store.sql import SqlGraphStore
-from services.graph.store.sql_lists import SqlListStore
+from services.graph.store.open import open_stores
 from views.pages import Pages
 from views.remote import remote_polls, remote_tweets, remote_users
 from views.shown import Views
@@ -67,27 +62,30 @@ _CHANGES = ("Follow", "Unfollow", "Block", "Unblock", "Mute", "Unmute", "AcceptF
 async def build(env: Environment) -> Service:
     """The service, put together from its settings."""
     settings = GraphSettings.read(env)
-    db = await Database.open(settings.database_url)
     cache = open_cache(settings.cache_url)
     bus = open_bus(settings.bus_url, registry=REGISTRY)
-    outbox = SqlOutbox(db, bus, "graph", options=OutboxOptions.keeping(settings.outbox_keep_seconds))
+    stores = await open_stores(
+        settings.database_url,
+        bus,
+        Line(settings.celebrity_followers),
+        OutboxOptions.keeping(settings.outbox_keep_seconds),
+    )
+    store, lists = stores.graph, stores.lists
     metrics = ClientMetrics.create()
     user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)
     tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)
-    store = SqlGraphStore(db, outbox, Line(settings.celebrity_followers))
     readmodel = ReadModel(store, GuardedSets(cache, SETS))
     get_standing = GetStanding(store, readmodel)
     users = remote_users(cache, user)
     views = Views(
         remote_tweets(cache, tweet), users, remote_polls(cache, tweet), Standings(cache, users, get_standing.ask)
     )
-    ids = LeasedIds(SqlLeases(db))
+    ids = LeasedIds(stores.leases)
     cursors = Cursors(settings.cursor_key)
     pages = Pages(views, cursors)
-    lists = SqlListStore(db, outbox)
     listings = Listings(lists, views, cursors)
     settling = Settling(lists)
-    consumers = subscriptions(bus, readmodel, Erasure(store, lists, SqlRemains(db), readmodel))
+    consumers = subscriptions(bus, readmodel, Erasure(store, lists, stores.remains, readmodel))
     public = rpcs(
         graph_service_pb2.DESCRIPTOR.services_by_name["GraphService"],
         {
@@ -151,15 +149,15 @@ async def build(env: Environment) -> Service:
         name="graph",
         rpcs=[*public, *of_lists, *mesh, *archive],
         background={"ids": ids.renew_forever, "lists": settling.run, "review": Review(store).run},
-        start=[outbox.start, *(consumer.start for consumer in consumers)],
+        start=[stores.outbox.start, *(consumer.start for consumer in consumers)],
         stop=[
             *(consumer.stop for consumer in consumers),
-            outbox.stop,
+            stores.outbox.stop,
             ids.release,
             user.close,
             tweet.close,
             bus.close,
             cache.close,
-            db.close,
+            stores.close,
         ],
     )

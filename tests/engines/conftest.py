@@ -12,8 +12,9 @@ from scripts.engines.control import Control
 from tests.stores.conftest import start_valkey, valkey, valkey_socket
 
 from .engines import control, forget
+from .neo4j_stores import server
 
-__all__ = ["cassandra", "engine", "postgresql", "s3", "start_valkey", "valkey", "valkey_socket"]
+__all__ = ["cassandra", "engine", "neo4j", "postgresql", "s3", "start_valkey", "valkey", "valkey_socket"]
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +39,15 @@ def postgresql(engine: Callable[[str], Control]) -> Iterator[Control]:
     """A PostgreSQL that runs."""
     yield engine("postgresql")
     forget()
+
+
+@pytest.fixture(scope="session")
+def neo4j() -> Iterator[Control]:
+    """A Neo4j of this worker's own, which has one database, and which is stopped at the end."""
+    one = server()
+    one.up()
+    yield one
+    one.down()
 
 
 @pytest.fixture(scope="session")
