@@ -7,6 +7,9 @@ Three write to the same lists of the same Valkey in turns, and each counts the C
 - `whole path`: tweets are posted to the `tweet` service, come to `fanout` over the bus, followers are read from
   `graph`, batches are planned, put on the bus and written. Here Valkey's CPU is also that of the bus.
 
+With a cluster there is a fourth, `cluster`: the same process as `lists`, with the lists in a Valkey Cluster of three
+masters, each with a replica. The CPU of all six counts, though the floor keeps no second copy.
+
 Followers have no accounts: rows of the follow graph are all that `fanout` sees of them, and the benchmark writes those
 itself, as it does the lists. Ten thousand registrations would take ten minutes, most of it for hashing passwords.
 """
@@ -17,7 +20,8 @@ import asyncio
 import random
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,10 +41,14 @@ from cli.stores import open_stores
 from cli.supervisor import Mesh, running_mesh
 from mesh.cache.lists import MARK
 from mesh.cache.open import open_cache
+from mesh.cache.store import CacheGone, CacheStore, Script
 from mesh.client import Destination
 from mesh.context import CallContext, enter
 from mesh.db.sql import Database, Tx
 from mesh.ids import id_of_ms
+from scripts.engines.base import LOOPBACK, EngineError
+from scripts.engines.catalogue import ENGINES
+from scripts.engines.control import Control
 from services.fanout.delivery import BATCH, batches_of
 from views.entry import Entry
 from views.lists import LIMIT, home_lists
@@ -50,6 +58,8 @@ if TYPE_CHECKING:
 
 TARGET = 2.0
 """CPU per follower over the floor's, at most (acceptance of the benchmark)."""
+TARGET_CLUSTER = 2.5
+"""The same in a cluster, replicas included."""
 LENGTHS = (LIMIT, 100)
 """Entries of the lists: full ones, and those that Valkey keeps in its compact form (up to 128)."""
 _AUTHOR = 1 << 50  # nobody's id
@@ -89,6 +99,8 @@ class Options:
     """In a round."""
     followers: int = 10_000
     """Of the author: so many lists."""
+    cluster: Path | None = None
+    """What engines keep, to measure the one called `valkey` too; it is started if it does not run."""
 
 
 async def bench_fanout(options: Options, say: Callable[[str], None]) -> Outcome:
@@ -103,19 +115,26 @@ async def bench_fanout(options: Options, say: Callable[[str], None]) -> Outcome:
     }
     costs: dict[str, dict[str, Spread]] = {}
     ratios: list[Ratio] = []
-    with tempfile.TemporaryDirectory(prefix="rookery-bench-") as folder:
+    with ExitStack() as open_until_the_end:
+        folder = open_until_the_end.enter_context(tempfile.TemporaryDirectory(prefix="rookery-bench-"))
+        cluster = open_until_the_end.enter_context(_running(options.cluster, say)) if options.cluster else None
         say("starting a mesh of its own")
         async with running_mesh(Path(folder), env=environment) as mesh:
             for entries in LENGTHS:
-                rounds = await _measure(options, mesh, entries, say)
+                rounds = await _measure(options, mesh, cluster, entries, say)
                 for name, found in rounds.items():
                     row = {process: Spread.of(one[process] for one in found) for process in found[0]}
-                    row["both"] = Spread.of(sum(one.values()) for one in found)
+                    row["all"] = Spread.of(sum(one.values()) for one in found)
                     costs[f"{name}, lists of {entries}"] = row
-                for name, what in (("lists", "writing lists"), ("whole path", "the whole path")):
-                    pairs = zip(rounds[name], rounds["floor"], strict=True)
-                    spread = Spread.of(sum(ours.values()) / sum(floor.values()) for ours, floor in pairs)
-                    ratios.append(Ratio(f"{what} over the floor, lists of {entries}", spread, TARGET))
+                for name, what, target in (
+                    ("lists", "writing lists", TARGET),
+                    ("whole path", "the whole path", TARGET),
+                    ("cluster", "writing lists in a cluster", TARGET_CLUSTER),
+                ):
+                    if name in rounds:
+                        pairs = zip(rounds[name], rounds["floor"], strict=True)
+                        spread = Spread.of(sum(ours.values()) / sum(floor.values()) for ours, floor in pairs)
+                        ratios.append(Ratio(f"{what} over the floor, lists of {entries}", spread, target))
     return Outcome(
         bench="fanout",
         setup={"rounds": options.rounds, "tweets_a_round": options.tweets, "followers": options.followers},
@@ -126,7 +145,7 @@ async def bench_fanout(options: Options, say: Callable[[str], None]) -> Outcome:
 
 
 async def _measure(
-    options: Options, mesh: Mesh, entries: int, say: Callable[[str], None]
+    options: Options, mesh: Mesh, cluster: Control | None, entries: int, say: Callable[[str], None]
 ) -> dict[str, list[dict[str, float]]]:
     url = mesh.environment("fanout")["ROOKERY_CACHE_URL"]
     cache = open_cache(url)
@@ -151,15 +170,16 @@ async def _measure(
         say(f"making {options.followers:,} lists of {entries} entries")
         await _follow(mesh, options.followers)
         await _fill(store, keys, entries)
-        async with (
-            worker("bench.floor.fanout", valkey, prefix, str(LIMIT), str(BATCH)) as floor,
-            worker("bench.lists", url) as writer,
-        ):
+        async with AsyncExitStack() as workers:
+            floor = await workers.enter_async_context(
+                worker("bench.floor.fanout", valkey, prefix, str(LIMIT), str(BATCH))
+            )
+            writer = await workers.enter_async_context(worker("bench.lists", url))
 
-            async def by_worker(process: Worker) -> None:
+            async def by_worker(process: Worker, store: redis.Redis = store) -> None:
                 first = next_tweet()
                 answer = await process.ask(_STEP_S, tweet=first, **sizes)
-                if answer["written"] != options.followers * options.tweets:
+                if not answer.get("again") and answer["written"] != options.followers * options.tweets:
                     raise BenchError(f"only {answer['written']} entries were written")
                 newest = Entry(first + options.tweets - 1, _AUTHOR).pack()
                 for key in (keys[0], keys[-1]):
@@ -177,25 +197,41 @@ async def _measure(
             async def by_mesh() -> None:
                 await _post(tweet, store, keys[-1], options.tweets)
 
-            ways: Mapping[str, tuple[int, Callable[[], Awaitable[None]]]] = {
-                "floor": (floor.pid, by_floor),
-                "lists": (writer.pid, by_lists),
-                "whole path": (mesh.pid("fanout"), by_mesh),
+            server = {"valkey": mesh.pid("valkey")}
+            ways: dict[str, tuple[dict[str, int], Callable[[], Awaitable[None]]]] = {
+                "floor": ({"writer": floor.pid, **server}, by_floor),
+                "lists": ({"writer": writer.pid, **server}, by_lists),
+                "whole path": ({"writer": mesh.pid("fanout"), **server}, by_mesh),
             }
+            of_cluster: CacheStore | None = None
+            if cluster is not None:
+                at = cluster.urls()["ROOKERY_CACHE_URL"]
+                of_cluster = open_cache(at)
+                workers.push_async_callback(of_cluster.close)
+                elsewhere = await workers.enter_async_context(worker("bench.lists", at))
+                await _fill_cluster(of_cluster, keys, entries)
+
+                async def by_cluster() -> None:
+                    await by_worker(elsewhere, of_cluster.client)
+
+                ways["cluster"] = ({"writer": elsewhere.pid, **await _roles(cluster)}, by_cluster)
             found: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
             for turn in range(options.rounds + 1):  # the first warms up
                 names = [*ways][turn % len(ways) :] + [*ways][: turn % len(ways)]
                 for name in names:
-                    await _restore(store, keys, entries)
-                    pid, write = ways[name]
-                    await _quiet(mesh.pid("valkey"), mesh.pid("fanout"))
-                    with spent({"writer": pid, "valkey": mesh.pid("valkey")}) as taken:
+                    if of_cluster is not None and name == "cluster":
+                        await _restore_cluster(of_cluster, keys, entries)
+                    else:
+                        await _restore(store, keys, entries)
+                    pids, write = ways[name]
+                    await _quiet(mesh.pid("fanout"), *pids.values())
+                    with spent(pids) as taken:
                         await write()
-                        if name == "whole path":
-                            await _quiet(mesh.pid("valkey"), pid)  # its acknowledgements belong to it
+                        if name in ("whole path", "cluster"):
+                            await _quiet(*pids.values())  # acknowledgements, and what replicas have yet to do
                     if turn:
                         writes = options.followers * options.tweets
-                        found[name].append({process: us / writes for process, us in taken.us.items()})
+                        found[name].append({role: us / writes for role, us in _by_role(taken.us).items()})
                 if turn:
                     last = ", ".join(f"{name} {sum(rows[-1].values()):.2f}" for name, rows in found.items())
                     say(f"lists of {entries}, round {turn} of {options.rounds}: us a follower: {last}")
@@ -204,6 +240,74 @@ async def _measure(
         await tweet.close()
         await cache.close()
         await store.aclose()
+
+
+@contextmanager
+def _running(folder: Path, say: Callable[[str], None]) -> Iterator[Control]:
+    """The cluster; it is stopped at the end unless it ran before. Raises BenchError."""
+    control = Control(ENGINES["valkey"], folder)
+    say("starting a cluster")
+    try:
+        begun = control.up()
+    except EngineError as error:
+        raise BenchError(f"the cluster does not start: {error}") from None
+    try:
+        yield control
+    finally:
+        if begun:
+            control.down()
+
+
+async def _roles(cluster: Control) -> dict[str, int]:
+    """The processes of a cluster: `master 1` and so on, `replica 1`."""
+    found: dict[str, int] = {}
+    place = cluster.place()
+    for number in range(1, place.nodes + 1):
+        port, word = place.port(f"node-{number}"), place.secret("password")
+        async with redis.Redis(host=LOOPBACK, port=port, password=word, protocol=2) as node:
+            await node.config_set("auto-aof-rewrite-percentage", "0")  # as for the mesh's own
+            role = "master" if (await node.info("replication"))["role"] == "master" else "replica"
+        found[f"{role} {number}"] = cluster.pids()[f"valkey-{number}"]
+    return found
+
+
+def _by_role(us: Mapping[str, int]) -> dict[str, int]:
+    """Numbered processes of the same role are one."""
+    found: dict[str, int] = {}
+    for name, spent_us in us.items():
+        role = name.partition(" ")[0]
+        role += "s" if role != name else ""
+        found[role] = found.get(role, 0) + spent_us
+    return found
+
+
+async def _fill_cluster(store: CacheStore, keys: Sequence[str], entries: int) -> None:
+    """As `_fill`. Each trip may be made twice, and is while a node takes longer over it than trips may."""
+    rest = Entry(0, 0).pack()[16:]
+    mark = MARK if entries < LIMIT else b""
+    await _insist(store, Script(_FILL), keys, 20, entries, _AUTHOR, _TTL_S, mark, rest)
+
+
+async def _restore_cluster(store: CacheStore, keys: Sequence[str], entries: int) -> None:
+    if entries < LIMIT:
+        await _insist(store, Script(_RESTORE), keys, BATCH, entries + 1)
+
+
+async def _insist(
+    store: CacheStore, script: Script, keys: Sequence[str], at_once: int, *args: str | bytes | int
+) -> None:
+    until = time.monotonic() + 2 * _STEP_S
+    for start in range(0, len(keys), at_once):
+        commands = [script.on(some, *args) for some in store.together(keys[start : start + at_once])]
+        while True:
+            try:
+                await store.exchange(commands)
+            except CacheGone as gone:
+                if time.monotonic() > until:
+                    raise BenchError("the cluster does not take the lists") from gone
+                await asyncio.sleep(_QUIET_S)
+            else:
+                break
 
 
 async def _quiet(*pids: int) -> None:

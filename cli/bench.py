@@ -29,6 +29,16 @@ def _options(command: _Command) -> _Command:
     return rounds(quick(as_json(command)))
 
 
+_folder = click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=PROJECT / ".engines",
+    show_default="./.engines",
+    metavar="DIR",
+    help="What engines keep (rookery engines).",
+)
+
+
 @click.group()
 def bench() -> None:
     """Measure CPU next to the floor. Each benchmark starts a mesh of its own and leaves nothing behind.
@@ -49,24 +59,23 @@ def home(rounds: int | None, quick: bool, as_json: bool) -> None:
 
 @bench.command()
 @_options
-def fanout(rounds: int | None, quick: bool, as_json: bool) -> None:
+@click.option("--cluster", is_flag=True, help="With the lists in a Valkey Cluster, too.")
+@_folder
+def fanout(rounds: int | None, quick: bool, as_json: bool, cluster: bool, folder: Path) -> None:
     """One tweet to many followers' lists: CPU per follower, of the writer and of Valkey."""
     from bench.fanout import Options, bench_fanout
 
-    options = Options(rounds=rounds or (3 if quick else 7), followers=2_000 if quick else 10_000)
+    options = Options(
+        rounds=rounds or (3 if quick else 7),
+        followers=2_000 if quick else 10_000,
+        cluster=folder if cluster else None,
+    )
     _run(bench_fanout(options, _say), as_json, digits=2)
 
 
 @bench.command()
 @_options
-@click.option(
-    "--folder",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=PROJECT / ".engines",
-    show_default="./.engines",
-    metavar="DIR",
-    help="What Kafka keeps (rookery engines).",
-)
+@_folder
 def bus(rounds: int | None, quick: bool, as_json: bool, folder: Path) -> None:
     """10,000 events published to Kafka and handled: CPU per event, next to the bare client."""
     from bench.bus import Options, bench_bus

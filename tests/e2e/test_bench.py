@@ -13,7 +13,7 @@ from cli.profile import PROJECT
 
 
 @pytest.mark.parametrize(
-    ("name", "process"), [("home", "service"), ("fanout", "both")], ids=["home timeline", "fan-out"]
+    ("name", "process"), [("home", "service"), ("fanout", "all")], ids=["home timeline", "fan-out"]
 )
 async def test_a_benchmark_prints_its_costs_and_ratios(name: str, process: str) -> None:
     child = await asyncio.create_subprocess_exec(
