@@ -1,4 +1,5 @@
-"""Values that cost something to load: one loader a key, lifetimes that differ, and renewal before the end."""
+"""Values that cost something to load: one loader a key, so many loads at once, lifetimes that differ, and renewal
+before the end."""
 
 from __future__ import annotations
 
@@ -12,9 +13,27 @@ from typing import Generic, TypeVar
 from mesh.cache.store import CacheGone, CacheStore
 from mesh.context import shared
 from mesh.errors import DeadlineExceeded, Unavailable
+from mesh.resilience.bulkhead import Bulkhead
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+class LoadLimit(Bulkhead):
+    """Stands before a database where the cache store would have spared it a load.
+
+    With the store gone everything is loaded, dozens of times what a database is sized for. So many loads run at once,
+    some more wait for a moment, and the rest are refused with Unavailable, at once: those that are answered are
+    answered in time, and writes find a database that has time for them.
+
+    Args:
+        limit: loads of one process at once.
+        queue: how many wait.
+        wait_s: for how long, seconds.
+    """
+
+    def __init__(self, *, limit: int = 32, queue: int = 128, wait_s: float = 1.0) -> None:
+        super().__init__(limit=limit, queue=queue, wait_s=wait_s)
 
 
 class SingleFlight(Generic[K, V]):

@@ -9,11 +9,18 @@ from mesh.errors import Unavailable
 
 
 class Bulkhead:
-    """Lets `limit` calls run and `queue` wait; refuses the rest at once with Unavailable."""
+    """Lets `limit` calls run and `queue` wait; refuses the rest at once with Unavailable.
 
-    def __init__(self, *, limit: int, queue: int = 0) -> None:
+    Args:
+        limit: how many run.
+        queue: how many wait.
+        wait_s: for how long one waits before it is refused too, seconds; None for as long as its caller does.
+    """
+
+    def __init__(self, *, limit: int, queue: int = 0, wait_s: float | None = None) -> None:
         self._slots = asyncio.Semaphore(limit)
         self._room = limit + queue
+        self._wait_s = wait_s
         self._inside = 0
 
     async def __aenter__(self) -> None:
@@ -21,7 +28,11 @@ class Bulkhead:
             raise Unavailable("Too many requests wait for one service.", reason="BULKHEAD_FULL")
         self._inside += 1
         try:
-            await self._slots.acquire()
+            async with asyncio.timeout(self._wait_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            self._inside -= 1
+            raise Unavailable("Too many requests wait for one service.", reason="BULKHEAD_FULL") from None
         except BaseException:
             self._inside -= 1
             raise

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import structlog
 
+from mesh.cache.loading import LoadLimit
 from mesh.cache.sets import GuardedSets
 from mesh.cache.store import CacheGone
 from services.graph.domain import blocked_set
@@ -16,19 +17,33 @@ _log = structlog.get_logger(__name__)
 
 
 class ReadModel:
-    """Loads and drops the sets."""
+    """Loads and drops the sets.
 
-    def __init__(self, store: GraphStore, sets: GuardedSets) -> None:
+    Args:
+        store: where relations are.
+        sets: the read model.
+        loads: how many loads there are at once, of all that share it.
+    """
+
+    def __init__(self, store: GraphStore, sets: GuardedSets, loads: LoadLimit | None = None) -> None:
         self._store = store
         self._sets = sets
+        self.loads = loads or LoadLimit()
 
     async def load(self, user_id: int) -> Relations:
-        """Reads a person's relations and writes the sets; without the cache store it only reads."""
+        """Reads a person's relations and writes the sets; without the cache store it only reads.
+
+        Raises Unavailable when too much is loaded already.
+        """
+        generation: bytes | None
         try:
             generation = await self._sets.generation(user_id)
         except CacheGone:
-            return await self._store.relations(user_id)
-        relations = await self._store.relations(user_id)
+            generation = None
+        async with self.loads:
+            relations = await self._store.relations(user_id)
+        if generation is None:
+            return relations
         members = {
             "following": relations.followee_ids,
             "pulled": relations.pulled_ids,

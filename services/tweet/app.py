@@ -8,6 +8,7 @@ from rookery.tweet.v1 import tweet_archive_mesh_pb2, tweet_mesh_pb2, tweet_servi
 from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
 
 from mesh.bus.open import open_bus
+from mesh.cache.loading import LoadLimit
 from mesh.cache.open import open_cache
 from mesh.cache.records import Records
 from mesh.client import ClientMetrics, Destination
@@ -69,10 +70,11 @@ async def build(env: Environment) -> Service:
     user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)
     graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)
     records = Records(cache, TWEET_PREFIX)
-    tweets = Tweets(store, records)
+    loads = LoadLimit()
+    tweets = Tweets(store, records, loads)
     users = remote_users(cache, user)
     poll_records = Records(cache, POLL_PREFIX)
-    polls = Polls(stores.polls, poll_records)
+    polls = Polls(stores.polls, poll_records, loads)
     impressions = Impressions(stores.counts.add_impressions)
     views = Views(
         Hydrator(records, tweets.load),
@@ -127,7 +129,7 @@ async def build(env: Environment) -> Service:
             "BatchGetTweets": BatchGetTweets(tweets),
             "BatchGetPolls": BatchGetPolls(polls),
             "AddImpressions": AddImpressions(stores.counts),
-            "ListRecentTweets": ListRecentTweets(store),
+            "ListRecentTweets": ListRecentTweets(store, loads),
         },
         priority=Priority.CRITICAL,
         priorities={"AddImpressions": Priority.BACKGROUND},

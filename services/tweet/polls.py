@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
+from mesh.cache.loading import LoadLimit
 from mesh.cache.records import TOMBSTONE, Records
 from mesh.cache.store import CacheGone
 from services.tweet.domain import StoredPoll, poll_record
@@ -15,15 +16,27 @@ _log = structlog.get_logger(__name__)
 
 
 class Polls:
-    """Reads polls, and keeps their records true."""
+    """Reads polls, and keeps their records true.
 
-    def __init__(self, store: PollStore, records: Records) -> None:
+    Args:
+        store: where they are.
+        records: the read model.
+        loads: how many loads there are at once, of all that share it.
+    """
+
+    def __init__(self, store: PollStore, records: Records, loads: LoadLimit | None = None) -> None:
         self._store = store
         self._records = records
+        self._loads = loads or LoadLimit()
 
     async def load(self, ids: Sequence[int]) -> list[bytes]:
-        """Records from the store, one for each id, empty for none; also written to the read model."""
-        found = {poll.id: poll_record(poll) for poll in await self._store.by_ids(list(dict.fromkeys(ids)))}
+        """Records from the store, one for each id, empty for none; also written to the read model.
+
+        Raises Unavailable when too much is loaded already.
+        """
+        async with self._loads:
+            polls = await self._store.by_ids(list(dict.fromkeys(ids)))
+        found = {poll.id: poll_record(poll) for poll in polls}
         try:
             await self._records.put(found)
         except CacheGone:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import structlog
 
-from mesh.cache.loading import LoadingCache
+from mesh.cache.loading import LoadingCache, LoadLimit
 from mesh.cache.records import Records
 from mesh.cache.store import CacheGone
 from mesh.errors import NotFound
@@ -17,16 +17,29 @@ _log = structlog.get_logger(__name__)
 
 
 class People:
-    """Reads people, and keeps their read-model records true: this service is their only writer."""
+    """Reads people, and keeps their read-model records true: this service is their only writer.
 
-    def __init__(self, store: UserStore, records: Records, names: LoadingCache) -> None:
+    Args:
+        store: where they are.
+        records: the read model.
+        names: ids by folded name.
+        loads: how many loads there are at once.
+    """
+
+    def __init__(self, store: UserStore, records: Records, names: LoadingCache, loads: LoadLimit | None = None) -> None:
         self._store = store
         self._records = records
         self._names = names
+        self._loads = loads or LoadLimit()
 
     async def load(self, ids: Sequence[int]) -> list[bytes]:
-        """Records from the store, one for each id, empty for nobody; also written to the read model."""
-        found = {person.id: record(person) for person in await self._store.by_ids(list(dict.fromkeys(ids)))}
+        """Records from the store, one for each id, empty for nobody; also written to the read model.
+
+        Raises Unavailable when too much is loaded already.
+        """
+        async with self._loads:
+            people = await self._store.by_ids(list(dict.fromkeys(ids)))
+        found = {person.id: record(person) for person in people}
         await self._put(found)
         return [found.get(i, b"") for i in ids]
 
@@ -56,7 +69,8 @@ class People:
         key = fold(username)
 
         async def load() -> bytes:
-            ids = await self._store.ids_by_username([key])
+            async with self._loads:
+                ids = await self._store.ids_by_username([key])
             if key not in ids:
                 raise NotFound("There is nobody of that name.")  # not kept: somebody may take the name
             return str(ids[key]).encode()

@@ -26,7 +26,8 @@ class GetStanding:
         if not loaded:
             await self._readmodel.load(viewer_id)
         # Asked by key and not looked up in what was loaded, which is cut where there are too many.
-        standing = await self._store.standing(viewer_id, user_ids)
+        async with self._readmodel.loads:
+            standing = await self._store.standing(viewer_id, user_ids)
         return GetStandingResponse(
             following_ids=standing.following, blocked_ids=standing.blocked, muted_ids=standing.muted
         )
