@@ -52,7 +52,7 @@ class _Port:
 _PORTS: Mapping[str, _Port] = {
     "users": _Port("user", (), "001_users"),
     "graph": _Port("graph", (), "001_graph"),
-    "tweets": _Port("tweet", (), "001_tweets"),
+    "tweets": _Port("tweet", ("cassandra",), "001_tweets"),
 }
 
 

@@ -22,7 +22,7 @@ from cassandra.query import SimpleStatement
 
 from mesh.db.cassandra import Address, driver_cluster, short, told
 from mesh.db.cassandra_reactor import LoopConnection
-from mesh.db.migrations import Migration, MigrationError, next_migration
+from mesh.db.migrations import UNFINISHED, Migration, MigrationError, check_whole, next_migration
 from mesh.errors import Unavailable
 
 _HOLD_S = 60
@@ -71,7 +71,7 @@ def split_cql(script: str) -> list[str]:
     return [statement for statement in statements if statement]
 
 
-async def migrate_cassandra(url: str, migrations: Sequence[Migration]) -> list[str]:
+async def migrate_cassandra(url: str, migrations: Sequence[Migration], *, unfinished: bool = False) -> list[str]:
     """See `mesh.db.migrations.migrate`. The keyspace is made if it is missing, with as many replicas as the URL says.
 
     Raises:
@@ -82,7 +82,7 @@ async def migrate_cassandra(url: str, migrations: Sequence[Migration]) -> list[s
     steps = [(migration, split_cql(migration.sql)) for migration in migrations]
     cluster = driver_cluster(address, LoopConnection.on(asyncio.get_running_loop()))
     try:
-        return await asyncio.to_thread(_Run(address, cluster).apply, steps)
+        return await asyncio.to_thread(_Run(address, cluster, unfinished).apply, steps)
     except Exception as error:
         known = told(error)
         if known is error:
@@ -95,8 +95,9 @@ async def migrate_cassandra(url: str, migrations: Sequence[Migration]) -> list[s
 class _Run:
     """In a thread: the driver waits there for the loop, and nothing else runs on this cluster object."""
 
-    def __init__(self, address: Address, cluster: Cluster) -> None:
+    def __init__(self, address: Address, cluster: Cluster, unfinished: bool) -> None:
         self._address = address
+        self._unfinished = unfinished
         self._cluster = cluster
         self._holder = secrets.token_hex(8)
         self._session: Session
@@ -124,6 +125,8 @@ class _Run:
         self._agree()
         self._settled(lambda: self._ask("SELECT holder FROM schema_lock WHERE name = 'migrate'"))
         self._settled(lambda: self._next(steps))
+        if not self._unfinished:
+            check_whole(next(iter(self._ask("SELECT name FROM schema_lock WHERE name = %s", UNFINISHED)), None))
         if self._next(steps) is None:  # most often nothing is to be done, and nobody needs the lock for that
             return []
         self._lock()

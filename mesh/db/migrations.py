@@ -28,7 +28,8 @@ _MIGRATIONS_DDL = (
     "number INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_ms BIGINT NOT NULL)"
 )
 UNFINISHED = "unfinished_copy"
-"""Table of a store that a copy is under way to (mesh/transfer): no service may take a part for the whole."""
+"""What a store has that a copy is under way to (mesh/transfer), such as a table: no service may take a part for the
+whole."""
 _MIGRATION_LOCK = 0x6D65_7368  # advisory lock key: "mesh"
 _UNFINISHED_SQLITE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 _UNFINISHED_POSTGRESQL = "SELECT 1 FROM pg_tables WHERE schemaname = current_schema() AND tablename = :name"
@@ -98,11 +99,13 @@ async def migrate(url: str, folder: Path, *, unfinished: bool = False) -> list[s
     if url.startswith("cassandra://"):
         from mesh.db.cassandra_migrations import migrate_cassandra  # its driver is not for those who have no need of it
 
-        return await migrate_cassandra(url, await asyncio.to_thread(load_migrations, folder, "cql"))
+        cql = await asyncio.to_thread(load_migrations, folder, "cql")
+        return await migrate_cassandra(url, cql, unfinished=unfinished)
     if url.startswith(("neo4j", "bolt")):
         from mesh.db.neo4j_migrations import migrate_neo4j
 
-        return await migrate_neo4j(url, await asyncio.to_thread(load_migrations, folder, "cypher"))
+        cypher = await asyncio.to_thread(load_migrations, folder, "cypher")
+        return await migrate_neo4j(url, cypher)
     parsed = make_url(url)
     migrations = await asyncio.to_thread(load_migrations, folder)
     if parsed.get_backend_name() == "sqlite":
@@ -155,8 +158,8 @@ def split_sqlite(script: str) -> list[str]:
     return statements
 
 
-def _check_whole(found: object) -> None:
-    """Raises MigrationError when there is a table UNFINISHED."""
+def check_whole(found: object) -> None:
+    """Raises MigrationError when a database says that a copy to it is under way."""
     if found is not None:
         raise MigrationError("a copy to it is under way: end it with `rookery move`, or begin with an empty store")
 
@@ -174,7 +177,7 @@ def _migrate_sqlite(path: Path, migrations: Sequence[Migration], unfinished: boo
             try:
                 raw.execute(_MIGRATIONS_DDL)
                 if not unfinished:
-                    _check_whole(raw.execute(_UNFINISHED_SQLITE, (UNFINISHED,)).fetchone())
+                    check_whole(raw.execute(_UNFINISHED_SQLITE, (UNFINISHED,)).fetchone())
                 rows = raw.execute("SELECT number, name, sha256 FROM schema_migrations").fetchall()
                 migration = next_migration({row[0]: (row[1], row[2]) for row in rows}, migrations)
                 if migration is not None:
@@ -240,7 +243,7 @@ async def _apply_postgresql(
     await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
     await connection.execute(text(_MIGRATIONS_DDL))
     if not unfinished:
-        _check_whole((await connection.execute(text(_UNFINISHED_POSTGRESQL), {"name": UNFINISHED})).first())
+        check_whole((await connection.execute(text(_UNFINISHED_POSTGRESQL), {"name": UNFINISHED})).first())
     rows = await connection.execute(text("SELECT number, name, sha256 FROM schema_migrations"))
     migration = next_migration({row[0]: (row[1], row[2]) for row in rows}, migrations)
     if migration is None:

@@ -93,6 +93,15 @@ class TransferError(Exception):
     """A copy that cannot begin, or go on. The message is for whoever asked for it."""
 
 
+def check_schema(there: Sequence[str], here: Sequence[str]) -> None:
+    """Raises TransferError when the steps that a store has are not those of this release."""
+    if there == here:
+        return
+    if here[: len(there)] == there:
+        raise TransferError("its schema is older than this release: bring it up to date first, with `rookery migrate`")
+    raise TransferError("its schema is not that of this release")
+
+
 class Transfer(Protocol):
     """A store as an end of a copy. All methods raise Unavailable when it does not answer."""
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from mesh.db.migrations import UNFINISHED, load_migrations, migrate
 from mesh.db.sql import Database, Tx, Unit
-from mesh.transfer.base import EVENTS, Holder, Kind, Page, Record, TransferError, Type, Value
+from mesh.transfer.base import EVENTS, Holder, Kind, Page, Record, TransferError, Type, Value, check_schema
 
 _OPEN_S = 10.0
 _PAGE_S = 60.0  # a page is some milliseconds; what is slow is another's lock, or a disk
@@ -65,7 +65,7 @@ class SqlTransfer:
             await migrate(url, schema, unfinished=True)
         db = await Database.open(url, deadline=_OPEN_S)
         try:
-            _check_schema(await db.read(_steps), [step.name for step in load_migrations(schema)])
+            check_schema(await db.read(_steps), [step.name for step in load_migrations(schema)])
         except BaseException:
             await db.close()
             raise
@@ -235,15 +235,6 @@ async def _steps(tx: Tx) -> list[str]:
     if not await tx.scalar(_THERE[tx.dialect], {"name": "schema_migrations"}):
         return []
     return list((await tx.execute("SELECT name FROM schema_migrations ORDER BY number")).scalars())
-
-
-def _check_schema(there: Sequence[str], here: Sequence[str]) -> None:
-    """Raises TransferError when a database's steps are not those of the folder."""
-    if there == here:
-        return
-    if here[: len(there)] == there:
-        raise TransferError("its schema is older than this release: bring it up to date first, with `rookery migrate`")
-    raise TransferError("its schema is not that of this release")
 
 
 def _table(kind: Kind) -> str:

@@ -11,13 +11,14 @@ import pytest
 
 from mesh.db.migrations import MigrationError, migrate
 from mesh.objects import Objects
-from mesh.transfer.base import Transfer
+from mesh.transfer.base import Record, Transfer
 from mesh.transfer.copying import copy
 from mesh.transfer.objects import OBJECTS, ObjectTransfer
 from tests.stores.suites.objects import LARGE, pieces, read
-from tests.stores.suites.transfer import Killed, Silent, TransferSuite, Unfinished
+from tests.stores.suites.transfer import Killed, Silent, TransferSuite, Unfinished, records_of
 from tests.stores.test_transfer import OPENERS, SERVICES, embedded, filled
 
+from .cassandra_stores import SCHEMA
 from .engines import control, new_database, schema
 
 
@@ -50,6 +51,56 @@ class TestPostgresql(TransferSuite):
                 await copy(source, store, origin="a", watcher=Silent())
                 assert await migrate(url, schema("user")) == []
             await store.close()
+
+
+class TestCassandra(TransferSuite):
+    """All of the suite."""
+
+    ports = ("tweets",)
+    filled = staticmethod(filled)
+    embedded = staticmethod(embedded)
+    page = 40
+
+    @pytest.fixture(autouse=True)
+    def keyspace(self, tweets_keyspace: str) -> None:
+        """Where copies go."""
+        self.url = tweets_keyspace
+
+    @asynccontextmanager
+    async def empty(self, port: str, folder: Path) -> AsyncIterator[Transfer]:
+        """See TransferSuite."""
+        del folder
+        store = await OPENERS[port](self.url, target=True)
+        await store.clear()
+        await store.finish()
+        yield store
+        await store.close()
+
+    async def test_no_service_starts_on_a_part_of_a_copy(self, tmp_path: Path) -> None:
+        async with self.ends("tweets", tmp_path) as (source, target):
+            with pytest.raises(Killed):
+                await copy(source, Unfinished(target), origin="a", watcher=Silent())
+            with pytest.raises(MigrationError, match="a copy to it is under way"):
+                await migrate(self.url, SCHEMA)
+            await copy(source, target, origin="a", watcher=Silent())
+            assert await migrate(self.url, SCHEMA) == []
+
+    async def test_reading_goes_on_from_any_place(self, tmp_path: Path) -> None:
+        """As after a kill: whoever goes on knows the place alone."""
+        async with self.ends("tweets", tmp_path) as (source, target):
+            await copy(source, target, origin="a", watcher=Silent())
+            for kind in target.kinds:
+                found: list[Record] = []
+                after = ""
+                while True:
+                    store = await OPENERS["tweets"](self.url, target=False)
+                    page = await store.read(kind, after, 30)
+                    await store.close()
+                    found += page.records
+                    after = page.after
+                    if not after:
+                        break
+                assert sorted(found, key=repr) == sorted(await records_of(target, kind), key=repr), kind.name
 
 
 async def test_objects_move_from_a_folder_to_a_bucket_and_back(s3: object, tmp_path: Path) -> None:

@@ -75,6 +75,10 @@ _SCHEMAS = Path(__file__).parents[1] / "schema"
 
 async def open_transfer(url: str, *, target: bool) -> Transfer:
     """The tweets store behind a URL, as an end of a copy. Raises as SqlTransfer.open."""
+    if url.startswith("cassandra:"):
+        from services.tweet.store.cassandra.transfer import open_cassandra  # its driver is not for those without need
+
+        return await open_cassandra(url, _SCHEMAS / "cassandra", KINDS, target=target)
     return await SqlTransfer.open(url, _SCHEMAS, KINDS, target=target, settle=_settle)
 
 

@@ -20,7 +20,7 @@ from mesh.bus.base import Outgoing
 from mesh.db.cassandra import Cassandra
 from mesh.errors import NotFound
 from mesh.outbox.relay import Outbox
-from services.tweet.domain import ENGAGEMENT_TOPIC, TWEETS_TOPIC, Mark, Metric, StoredPoll, StoredTweet
+from services.tweet.domain import ENGAGEMENT_TOPIC, ERASED, TWEETS_TOPIC, Mark, Metric, StoredPoll, StoredTweet
 from services.tweet.store.base import By, Marked
 from services.tweet.store.cassandra.acts import Act, Change, Check, Done, Head
 from services.tweet.store.cassandra.journal import Journal
@@ -415,7 +415,7 @@ def _unmarked(mark: Mark, user_id: int, tweet_id: int, mark_id: int) -> list[Row
 
 def rows_of(tweet: StoredTweet, request_id: str, mentioned: Collection[int], poll: StoredPoll | None) -> list[Row]:
     """The rows of a tweet; `conversation_id` is given."""
-    named = frozenset(mentioned) | {tweet.in_reply_to_user_id} - {0}
+    named = frozenset(mentioned) | {tweet.in_reply_to_user_id} - {0, ERASED}
     month, week = month_of(tweet.id), week_of(tweet.id)
     points = (tweet.in_reply_to_tweet_id, tweet.in_reply_to_user_id)
     repeats = (tweet.retweeted_id, tweet.retweeted_author_id)
