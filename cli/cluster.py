@@ -22,7 +22,7 @@ _EMBEDDED = ("sqlite", "file", "unix")  # schemes of stores that are one machine
 
 SERVED_BY = {
     "users": "postgresql",
-    "graph": "postgresql",
+    "graph": "neo4j",
     "tweets": "cassandra",
     "bus": "kafka",
     "cache": "valkey",

@@ -15,7 +15,9 @@ from cli.options import data_option, profile_option
 from cli.profile import PROFILES, Migration
 from cli.state import make
 
-_DEADLINE_S = 60.0  # a migration of one store; it waits for another process's, and may build an index
+_DEADLINE_S = (
+    300.0  # of one store: it waits for another process's, builds indexes, and asks three nodes to agree on each table
+)
 
 
 async def apply(migrations: Sequence[Migration]) -> list[tuple[str, list[str]]]:

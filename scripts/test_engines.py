@@ -27,7 +27,7 @@ if __name__ == "__main__":
 from cli.cluster import SERVED_BY  # noqa: E402
 from scripts.engines.base import EngineError  # noqa: E402
 from scripts.engines.catalogue import ENGINES  # noqa: E402
-from scripts.engines.control import Control  # noqa: E402
+from scripts.engines.control import MARKER, Control  # noqa: E402
 
 FOLDER = ROOT / ".engines"
 TESTS = ROOT / "tests"
@@ -101,12 +101,13 @@ def run(part: Part) -> None:
 
 
 def stop() -> None:
-    """Stops all engines of this checkout; one that does not end does not keep the others."""
-    for engine in reversed([*ENGINES.values()]):
-        try:
-            Control(engine, FOLDER).down()
-        except EngineError as error:
-            print(f"rookery: {engine.name}: {error}", flush=True)
+    """Stops all engines of this checkout, also those that a test had for itself; one that does not end keeps none."""
+    for marker in FOLDER.rglob(MARKER):
+        for engine in reversed([*ENGINES.values()]):
+            try:
+                Control(engine, marker.parent).down()
+            except EngineError as error:
+                print(f"rookery: {engine.name}: {error}", flush=True)
 
 
 def table(done: Sequence[Part]) -> str:

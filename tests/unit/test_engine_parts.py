@@ -9,6 +9,7 @@ import pytest
 from scripts import test_engines
 from scripts.engines.base import EngineError
 from scripts.engines.catalogue import ENGINES
+from scripts.engines.control import MARKER
 
 
 def test_every_file_is_in_one_part_with_its_engine() -> None:
@@ -25,7 +26,7 @@ def test_files_of_the_whole_mesh_exist() -> None:
     assert all((test_engines.TESTS / name).is_file() for name in test_engines.MESH_TESTS)
 
 
-def test_engines_are_stopped_after_a_part_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engines_are_stopped_after_a_part_that_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Broken:
         def __init__(self, engine: object, folder: Path) -> None: ...
 
@@ -37,9 +38,13 @@ def test_engines_are_stopped_after_a_part_that_failed(monkeypatch: pytest.Monkey
             return True
 
     stopped: list[bool] = []
+    for folder in (tmp_path, tmp_path / "kafka" / "apart"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARKER).touch()
+    monkeypatch.setattr(test_engines, "FOLDER", tmp_path)
     monkeypatch.setattr(test_engines, "Control", Broken)
     part = test_engines.Part("kafka", ("kafka",), ())
     test_engines.run(part)
     assert part.failure == "no Java"
-    assert len(stopped) == len(ENGINES)
+    assert len(stopped) == 2 * len(ENGINES)
     assert "no Java" in test_engines.table([part])
