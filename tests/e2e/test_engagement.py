@@ -11,9 +11,9 @@ import pytest
 import tweepy
 
 from cli.stores import Stores
-from mesh.db.sql import Tx
 from tests.e2e.harness import Account, assert_problem, eventually, register, register_many
 from tests.e2e.tweepy_clients import Maker
+from tests.e2e.tweet_rows import TweetRows
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 Settled = Callable[[], Awaitable[None]]
@@ -277,28 +277,19 @@ async def test_a_burst_of_likes_is_counted_exactly(
     await settled()
     assert (await metrics(alice, tweet))["like_count"] == 20
     assert len(await alice.pages(f"/2/tweets/{tweet}/liking_users", max_results=7)) == 20
-
-    async def version(tx: Tx) -> int:
-        return int(await tx.scalar("SELECT version FROM tweets WHERE id = :id", {"id": tweet}))
-
-    assert await stores.databases["tweet"].read(version) < 40, "a row is not written for each like"
+    assert await TweetRows(stores.tweets).times_counted(tweet) < 40, "a row is not written for each like"
 
 
 async def test_a_wrong_count_is_mended_and_shown(alice: Account, settled: Settled, stores: Stores) -> None:
     tweet = await alice.tweet("miscounted")
     await settled()
+    rows = TweetRows(stores.tweets)
+    await rows.miscount(tweet, alice.id)
 
-    async def corrupt(tx: Tx) -> None:
-        await tx.execute("UPDATE tweets SET like_count = 77 WHERE id = :id", {"id": tweet})
-        await tx.execute("UPDATE authors SET tweet_count = 78 WHERE author_id = :id", {"id": alice.id})
+    async def mended() -> None:
+        assert await rows.counts(tweet, alice.id) == (0, 1)
 
-    await stores.databases["tweet"].write(corrupt)
-
-    async def mended(tx: Tx) -> None:
-        assert await tx.scalar("SELECT like_count FROM tweets WHERE id = :id", {"id": tweet}) == 0
-        assert await tx.scalar("SELECT tweet_count FROM authors WHERE author_id = :id", {"id": alice.id}) == 1
-
-    await eventually(lambda: stores.databases["tweet"].read(mended), 60.0)
+    await eventually(mended, 60.0)
     await settled()
     await counted(alice, tweet, like_count=0)
     me = await alice.get("/2/users/me", user__fields="public_metrics")
@@ -325,14 +316,7 @@ async def test_deleting_a_tweet_takes_its_likers_like_counts_back(
     await settled()
     assert await like_counts(alice, crowd) == [1] * 5
     assert (await metrics(alice, kept))["like_count"] == 5
-
-    async def left(tx: Tx) -> list[int]:
-        return [
-            int(await tx.scalar(f"SELECT COUNT(*) FROM {table} WHERE tweet_id = :id", {"id": gone}))
-            for table in ("likes", "bookmarks", "mentions")
-        ]
-
-    assert await stores.databases["tweet"].read(left) == [0, 0, 0]
+    assert await TweetRows(stores.tweets).hanging_on(gone) == 0
     again = await crowd[0].request("POST", f"/2/users/{crowd[0].id}/likes", json={"tweet_id": str(gone)})
     assert_problem(again, 404)
     back = await crowd[0].request("DELETE", f"/2/users/{crowd[0].id}/likes/{gone}")

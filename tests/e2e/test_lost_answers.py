@@ -122,7 +122,8 @@ class World:
         async def unit(tx: Tx) -> list[tuple[Any, ...]]:
             return [tuple(row) for row in (await tx.execute(query, params)).all()]
 
-        return await self.stores.databases[service].read(unit)
+        databases = {"user": self.stores.users, "graph": self.stores.graph, "tweet": self.stores.tweets}
+        return await databases[service].read(unit)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

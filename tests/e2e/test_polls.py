@@ -11,10 +11,10 @@ import pytest
 
 from cli.stores import Stores
 from mesh.cache.store import CacheStore
-from mesh.db.sql import Tx
 from mesh.ids import EPOCH_MS, ms_of_id
 from tests.e2e.harness import Account, assert_problem, eventually, register, register_many
 from tests.e2e.tweepy_clients import Maker
+from tests.e2e.tweet_rows import TweetRows
 from views.record import POLL_PREFIX
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -46,11 +46,7 @@ async def vote(person: Account, poll: int, position: int) -> httpx.Response:
 
 async def end(poll: int, stores: Stores, cache: CacheStore) -> None:
     """Ends a poll now, as only time does otherwise; the shortest takes five minutes."""
-
-    async def unit(tx: Tx) -> None:
-        await tx.execute("UPDATE polls SET end_ms = :ms WHERE id = :id", {"ms": EPOCH_MS + 1, "id": poll})
-
-    await stores.databases["tweet"].write(unit)
+    await TweetRows(stores.tweets).end_poll(poll, EPOCH_MS + 1)
     await cache.client.delete(f"{POLL_PREFIX}{poll}")
 
 
@@ -157,14 +153,7 @@ async def test_a_deleted_tweet_takes_its_poll_along(
     await alice.delete(tweet)
     assert_problem(await vote(bob, poll, 1), 404)
     await settled()
-
-    async def left(tx: Tx) -> list[int]:
-        return [
-            int(await tx.scalar(f"SELECT COUNT(*) FROM {table} WHERE {column} = :id", {"id": poll}))
-            for table, column in (("polls", "id"), ("poll_options", "poll_id"), ("poll_votes", "poll_id"))
-        ]
-
-    assert await stores.databases["tweet"].read(left) == [0, 0, 0]
+    assert await TweetRows(stores.tweets).of_poll(poll) == 0
 
 
 @pytest.mark.parametrize(

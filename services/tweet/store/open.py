@@ -107,5 +107,5 @@ def on_cassandra(db: Cassandra, outbox: CassandraOutbox, *, grace_s: float = 5.0
         close,
         {"completing": journal.run},
         # Rows are counted by many small reads there, and not by one query.
-        compares_each_s=10.0,
+        compares_each_s=5.0,
     )

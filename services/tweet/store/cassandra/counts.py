@@ -27,6 +27,7 @@ from services.tweet.store.cassandra.tweets import event
 from services.tweet.store.cassandra.writes import Row
 
 _BATCH = 200  # changes of one act
+_BUCKETS = 6  # that are read at once; without a backlog there are no more
 _CHANGES = (
     "SELECT act, place, target_id, metric, step, WRITETIME(step) AS at FROM count_changes"
     " WHERE shard = ? AND bucket = ? LIMIT ?"
@@ -58,7 +59,7 @@ class CassandraCounts:
     async def waiting(self) -> bool:
         """See CountStore."""
         low = await self._journal.watermark()
-        return any([await self._waits(shard, low) for shard in range(SHARDS)])
+        return any(await asyncio.gather(*(self._waits(shard, low) for shard in range(SHARDS))))
 
     async def _waits(self, shard: int, low: int) -> bool:
         """Whether a shard has changes; buckets that are done with are left behind."""
@@ -79,22 +80,20 @@ class CassandraCounts:
         """See CountStore."""
         applied = Applied(0, [])
         async with self._turn:
-            for shard in range(SHARDS):
+            shards = await asyncio.gather(*(self.changes(shard, 1) for shard in range(SHARDS)))
+            for shard in [shard for shard, found in enumerate(shards) if found]:
                 while applied.changes < limit:
                     some = await self._add_up(shard, min(_BATCH, limit - applied.changes))
-                    if not some.changes:
-                        break
                     applied = Applied(
                         applied.changes + some.changes,
                         _newest(applied.tweets, some.tweets),
                         _newest(applied.polls, some.polls),
                     )
+                    if not some.changes or not await self.changes(shard, 1):
+                        break
         return applied
 
     async def _add_up(self, shard: int, limit: int) -> Applied:
-        if not await self.changes(shard, 1):
-            return Applied(0, [])
-
         async def decide(head: Head, at: int) -> Act[Applied] | Done[Applied]:
             changes = await self.changes(shard, limit)
             if not changes:
@@ -129,13 +128,15 @@ class CassandraCounts:
 
     async def changes(self, shard: int, limit: int) -> list[tuple[int, Any]]:
         """Changes of a shard that wait, each with its bucket. Raises Unavailable."""
+        buckets = await self._buckets(shard)
         found: list[tuple[int, Any]] = []
-        for bucket in await self._buckets(shard):
-            rows = await self._db.rows(_CHANGES, (shard, bucket, limit - len(found)))
-            found += [(bucket, row) for row in rows]
+        for start in range(0, len(buckets), _BUCKETS):
+            some = buckets[start : start + _BUCKETS]
+            pages = await asyncio.gather(*(self._db.rows(_CHANGES, (shard, bucket, limit)) for bucket in some))
+            found += [(bucket, row) for bucket, rows in zip(some, pages, strict=True) for row in rows]
             if len(found) >= limit:
                 break
-        return found
+        return found[:limit]
 
 
 def _newest(before: Sequence[Any], after: Sequence[Any]) -> list[Any]:

@@ -401,7 +401,7 @@ def marked(mark: Mark, user_id: int, tweet_id: int, mark_id: int) -> list[Row]:
         ("mark-by-tweet", (tweet_id, mark.value, span, mark_id, user_id)),
         ("mark-by-user", (user_id, mark.value, month, mark_id, tweet_id)),
         ("window", (tweet_id, marks_by_tweet(mark).name, span)),
-        ("window", (user_id, marks_by_user(mark).name, month)),
+        ("person-window", (user_id, marks_by_user(mark).name, month)),
     ]
 
 
@@ -429,14 +429,14 @@ def rows_of(tweet: StoredTweet, request_id: str, mentioned: Collection[int], pol
             ),
         ),
         ("by-author", (tweet.author_id, month, tweet.id, *points, *repeats)),
-        ("window", (tweet.author_id, BY_AUTHOR.name, month)),
+        ("person-window", (tweet.author_id, BY_AUTHOR.name, month)),
     ]
     for place in _relations(tweet):
         rows.append(("by-relation", (*place, tweet.author_id, *points, *repeats)))
         rows.append(("window", place[:3]))
     for user_id in named:
         rows.append(("mention", (user_id, week, tweet.id, tweet.author_id, *points, user_id in mentioned)))
-        rows.append(("window", (user_id, MENTIONS.name, week)))
+        rows.append(("person-window", (user_id, MENTIONS.name, week)))
     if request_id:
         rows.append(("request", (tweet.author_id, request_id, tweet.id)))
     if tweet.retweeted_id:

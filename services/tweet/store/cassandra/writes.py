@@ -42,7 +42,10 @@ _MENTION = "user_id = ? AND week = ? AND tweet_id = ?"
 COUNTS = "retweet_count = ?, reply_count = ?, like_count = ?, quote_count = ?, bookmark_count = ?, impression_count = ?"
 
 WRITES = {
+    # A tweet's windows are written once by each process that uses them. A person's are written each time, as they are
+    # deleted when the person is erased, who may still do something with a token that is good for some minutes.
     "window": _insert("windows", "owner, list, start"),
+    "person-window": _insert("windows", "owner, list, start"),
     "windows-gone": _delete("windows", "owner = ? AND list = ?"),
     "tweet": _insert(
         "tweets",
