@@ -324,43 +324,97 @@ async def test_each_master_is_killed_and_nothing_that_was_accepted_is_unseen(sto
 
 
 @pytest.mark.timeout(240)
-async def test_a_slot_that_moves_under_load_loses_and_refuses_nothing(
+async def test_a_slot_that_moves_key_by_key_under_load_loses_and_refuses_nothing(
     store: Cluster, control: Control, admin: Callable[[int], redis.Redis]
 ) -> None:
-    """Key by key, as every version can (CLUSTER SETSLOT, MIGRATE), with a pause when half are there."""
+    """As every version can (CLUSTER SETSLOT, MIGRATE), with a pause when half are there."""
     load = Load(store)
-    owner = OWNERS[0]
-    moving = slot(load.lists.key(owner))
-    assert [one for one in OWNERS if bucket(one) == bucket(owner)], "lists of a bucket move together"
 
     async def harm() -> None:
-        source = store._owners[moving]
-        assert source is not None
-        target = next(node for node in store._owners if node is not None and node.port != source.port)
-        from_, to = admin(source.port), admin(target.port)
-        ids = [(await one.execute_command("CLUSTER MYID")).decode() for one in (from_, to)]  # type: ignore[no-untyped-call]
-        extra = [n for n in range(IDS[-1] + 1, 50_000) if slot(load.records.key(n)) == moving]
-        await load.records.put({n: record(10**6) for n in extra})
-        await to.execute_command("CLUSTER SETSLOT", moving, "IMPORTING", ids[0])  # type: ignore[no-untyped-call]
-        await from_.execute_command("CLUSTER SETSLOT", moving, "MIGRATING", ids[1])  # type: ignore[no-untyped-call]
-        keys = await from_.execute_command("CLUSTER GETKEYSINSLOT", moving, 1_000)  # type: ignore[no-untyped-call]
-        assert len(keys) >= 1
+        move = await Move.of(load, admin)
+        await move.begin()
+        keys = await move.keys()
         word = control.place().secret("password")
         for at, key in enumerate(keys):
             if at == len(keys) // 2:
                 await load.more(3)
-            await from_.execute_command(  # type: ignore[no-untyped-call]
-                "MIGRATE", "127.0.0.1", target.port, key, 0, 5_000, "AUTH", word
+            await move.source.execute_command(  # type: ignore[no-untyped-call]
+                "MIGRATE", "127.0.0.1", move.target_port, key, 0, 5_000, "AUTH", word
             )
         await load.more(3)
-        for one in (to, from_):
-            await one.execute_command("CLUSTER SETSLOT", moving, "NODE", ids[1])  # type: ignore[no-untyped-call]
+        for one in (move.target, move.source):
+            await one.execute_command("CLUSTER SETSLOT", move.slot, "NODE", move.ids[1])  # type: ignore[no-untyped-call]
         await load.more(3)
-        assert store._owners[moving] is target
-        assert [version(one or b"") for one in await load.records.get(extra)] == [10**6] * len(extra)
+        await move.check()
 
     await load.run(harm)
     assert (load.refused, load.missed) == (0, 0)
+
+
+@pytest.mark.timeout(240)
+async def test_slots_that_move_at_once_under_load_lose_and_refuse_nothing(
+    store: Cluster, admin: Callable[[int], redis.Redis]
+) -> None:
+    """CLUSTER MIGRATESLOTS, which Valkey 9 has."""
+    load = Load(store)
+
+    async def harm() -> None:
+        move = await Move.of(load, admin)
+        await move.source.execute_command(  # type: ignore[no-untyped-call]
+            "CLUSTER MIGRATESLOTS", "SLOTSRANGE", move.slot, move.slot, "NODE", move.ids[1]
+        )
+
+        async def moved() -> bool:
+            owner = store._owners[move.slot]
+            return owner is not None and owner.port == move.target_port
+
+        await eventually(moved, seconds=20.0)
+        await load.more(3)
+        await move.check()
+
+    await load.run(harm)
+    assert (load.refused, load.missed) == (0, 0)
+
+
+class Move:
+    """A slot with a list and some records, and the masters from and to which it moves."""
+
+    def __init__(self, load: Load, admin: Callable[[int], redis.Redis]) -> None:
+        self._load = load
+        self.slot = slot(load.lists.key(OWNERS[0]))
+        owners = load.store._owners
+        before = owners[self.slot]
+        assert before is not None
+        self.target_port = next(node.port for node in owners if node is not None and node.port != before.port)
+        self.source, self.target = admin(before.port), admin(self.target_port)
+        self.ids: list[str] = []
+        self._records = [n for n in range(IDS[-1] + 1, 50_000) if slot(load.records.key(n)) == self.slot]
+
+    @classmethod
+    async def of(cls, load: Load, admin: Callable[[int], redis.Redis]) -> Move:
+        """With its records there."""
+        made = cls(load, admin)
+        for one in (made.source, made.target):
+            made.ids.append((await one.execute_command("CLUSTER MYID")).decode())  # type: ignore[no-untyped-call]
+        await load.records.put({n: record(10**6) for n in made._records})
+        assert len(await made.keys()) > 2
+        return made
+
+    async def keys(self) -> list[bytes]:
+        """Of the slot, at its source."""
+        return list(await self.source.execute_command("CLUSTER GETKEYSINSLOT", self.slot, 1_000))  # type: ignore[no-untyped-call]
+
+    async def begin(self) -> None:
+        """From now on keys may be on either side."""
+        await self.target.execute_command("CLUSTER SETSLOT", self.slot, "IMPORTING", self.ids[0])  # type: ignore[no-untyped-call]
+        await self.source.execute_command("CLUSTER SETSLOT", self.slot, "MIGRATING", self.ids[1])  # type: ignore[no-untyped-call]
+
+    async def check(self) -> None:
+        """It is where it should be, with all that it had."""
+        owner = self._load.store._owners[self.slot]
+        assert owner is not None and owner.port == self.target_port
+        found = await self._load.records.get(self._records)
+        assert [version(one or b"") for one in found] == [10**6] * len(self._records)
 
 
 @pytest.mark.timeout(240)
