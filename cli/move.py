@@ -51,7 +51,7 @@ class _Port:
 
 _PORTS: Mapping[str, _Port] = {
     "users": _Port("user", (), "001_users"),
-    "graph": _Port("graph", (), "001_graph"),
+    "graph": _Port("graph", ("neo4j", "bolt"), "001_graph"),
     "tweets": _Port("tweet", ("cassandra",), "001_tweets"),
 }
 

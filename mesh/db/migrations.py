@@ -105,7 +105,7 @@ async def migrate(url: str, folder: Path, *, unfinished: bool = False) -> list[s
         from mesh.db.neo4j_migrations import migrate_neo4j
 
         cypher = await asyncio.to_thread(load_migrations, folder, "cypher")
-        return await migrate_neo4j(url, cypher)
+        return await migrate_neo4j(url, cypher, unfinished=unfinished)
     parsed = make_url(url)
     migrations = await asyncio.to_thread(load_migrations, folder)
     if parsed.get_backend_name() == "sqlite":

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from neo4j import WRITE_ACCESS, AsyncDriver, AsyncTransaction
 from neo4j.exceptions import DriverError, Neo4jError
 
-from mesh.db.migrations import Migration, MigrationError, next_migration
+from mesh.db.migrations import Migration, MigrationError, check_whole, next_migration
 from mesh.db.neo4j import Address, driver_of, unavailable
 from mesh.errors import Unavailable
 
@@ -34,6 +34,7 @@ _BOOK = "CREATE CONSTRAINT schema_migration IF NOT EXISTS FOR (m:SchemaMigration
 # Number 0 is no file: its node is the lock.
 _LOCK = "MERGE (m:SchemaMigration {number: 0}) SET m.locked = true"
 _APPLIED = "MATCH (m:SchemaMigration) WHERE m.number > 0 RETURN m.number, m.name, m.sha256"
+_UNFINISHED = "MATCH (u:UnfinishedCopy) RETURN u.name LIMIT 1"
 _NOTE = "MERGE (m:SchemaMigration {number: $number}) SET m.name = $name, m.sha256 = $sha256, m.applied_ms = $at"
 
 
@@ -61,7 +62,7 @@ def split_cypher(script: str) -> list[str]:
     return [statement for statement in statements if statement]
 
 
-async def migrate_neo4j(url: str, migrations: Sequence[Migration]) -> list[str]:
+async def migrate_neo4j(url: str, migrations: Sequence[Migration], *, unfinished: bool = False) -> list[str]:
     """See `mesh.db.migrations.migrate`.
 
     Raises:
@@ -79,6 +80,8 @@ async def migrate_neo4j(url: str, migrations: Sequence[Migration]) -> list[str]:
         ):
             async with asyncio.timeout(_WAIT_S):
                 await (await lock.run(_LOCK)).consume()
+            if not unfinished:
+                check_whole(await (await lock.run(_UNFINISHED)).single())
             return await _apply(driver, address, lock, migrations, steps)
     except (OSError, TimeoutError) as error:
         raise Unavailable(f"the database cannot be migrated now: {error}") from error

@@ -18,8 +18,11 @@ from tests.stores.suites.objects import LARGE, pieces, read
 from tests.stores.suites.transfer import Killed, Silent, TransferSuite, Unfinished, records_of
 from tests.stores.test_transfer import OPENERS, SERVICES, embedded, filled
 
+from . import neo4j_stores
 from .cassandra_stores import SCHEMA
 from .engines import control, new_database, schema
+
+pytestmark = pytest.mark.timeout(300)  # engines of several kinds run side by side
 
 
 @pytest.mark.usefixtures("postgresql")
@@ -101,6 +104,35 @@ class TestCassandra(TransferSuite):
                     if not after:
                         break
                 assert sorted(found, key=repr) == sorted(await records_of(target, kind), key=repr), kind.name
+
+
+@pytest.mark.usefixtures("neo4j")
+class TestNeo4j(TransferSuite):
+    """All of the suite."""
+
+    ports = ("graph",)
+    filled = staticmethod(filled)
+    embedded = staticmethod(embedded)
+    page = 40
+
+    @asynccontextmanager
+    async def empty(self, port: str, folder: Path) -> AsyncIterator[Transfer]:
+        """See TransferSuite."""
+        del folder
+        store = await OPENERS[port](neo4j_stores.address(), target=True)
+        await store.clear()
+        await store.finish()
+        yield store
+        await store.close()
+
+    async def test_no_service_starts_on_a_part_of_a_copy(self, tmp_path: Path) -> None:
+        async with self.ends("graph", tmp_path) as (source, target):
+            with pytest.raises(Killed):
+                await copy(source, Unfinished(target), origin="a", watcher=Silent())
+            with pytest.raises(MigrationError, match="a copy to it is under way"):
+                await migrate(neo4j_stores.address(), neo4j_stores.SCHEMA)
+            await copy(source, target, origin="a", watcher=Silent())
+            assert await migrate(neo4j_stores.address(), neo4j_stores.SCHEMA) == []
 
 
 async def test_objects_move_from_a_folder_to_a_bucket_and_back(s3: object, tmp_path: Path) -> None:

@@ -76,6 +76,10 @@ _SCHEMAS = Path(__file__).parents[1] / "schema"
 
 async def open_transfer(url: str, *, target: bool) -> Transfer:
     """The graph store behind a URL, as an end of a copy. Raises as SqlTransfer.open."""
+    if url.startswith(("neo4j", "bolt")):
+        from services.graph.store.neo4j_transfer import open_neo4j  # its driver is not for those without need
+
+        return await open_neo4j(url, _SCHEMAS / "neo4j", KINDS, target=target)
     return await SqlTransfer.open(url, _SCHEMAS, KINDS, target=target, settle=_settle)
 
 
