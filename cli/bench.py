@@ -84,6 +84,26 @@ def bus(rounds: int | None, quick: bool, as_json: bool, folder: Path) -> None:
     _run(bench_bus(options, folder, _say), as_json, digits=1)
 
 
+@bench.command()
+@_options
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=PROJECT / ".engines",
+    show_default="./.engines",
+    metavar="DIR",
+    help="Where the server is while it is measured (rookery engines).",
+)
+def neo4j(rounds: int | None, quick: bool, as_json: bool, folder: Path) -> None:
+    """A page of 1,000 of 100,000 followers from Neo4j: CPU per page, next to the bare driver."""
+    from bench.neo4j import Options, bench_neo4j
+
+    options = Options(
+        rounds=rounds or (3 if quick else 7), followers=5_000 if quick else 100_000, pages=50 if quick else 300
+    )
+    _run(bench_neo4j(options, folder, _say), as_json, digits=0)
+
+
 def _say(line: str) -> None:
     click.echo(line, err=True)
 

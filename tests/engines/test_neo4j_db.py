@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from mesh.db.neo4j import Address, Neo4jDatabase, Neo4jTx
 from mesh.db.neo4j_leases import Neo4jLeases
 from mesh.db.neo4j_migrations import split_cypher
 from mesh.errors import Unavailable
+from mesh.ids import WORKERS, LeaseStore
 from scripts.engines.control import Control
 from scripts.engines.neo4j import Neo4j
+from tests.stores.suites.leases import LeaseSuite
 from tests.stores.suites.outbox import eventually
 
 from .engines import ROOT
@@ -172,21 +174,19 @@ def test_urls_are_read_as_they_are_meant() -> None:
 # --- leases
 
 
-async def test_numbers_of_workers_are_leased_to_one_process_each() -> None:
-    now = 1_000_000
-    async with neo4j_store() as graph:
-        leases = Neo4jLeases(graph.db, now_ms=lambda: now)
-        held = await asyncio.gather(*(leases.acquire(f"holder-{n}", 60_000) for n in range(16)))
-        assert sorted(lease.worker for lease in held) == list(range(16))
-        assert await leases.renew("holder-3", held[3].worker, 70_000)
-        assert not await leases.renew("somebody", held[3].worker, 60_000)
-        now += 60_000 + 1_001
-        again = await leases.acquire("another", 60_000)
-        assert again.worker != held[3].worker
-        assert again.floor_ms == 1_060_000, "its last holder may have made ids until then"
-        await leases.release("holder-3", held[3].worker)
-        loser = next(n for n, lease in enumerate(held) if lease.worker == again.worker)
-        assert not await leases.renew(f"holder-{loser}", again.worker, 60_000)
+class TestLeases(LeaseSuite):
+    """All of the suite."""
+
+    @pytest.fixture
+    async def opened(self) -> AsyncIterator[Callable[[Callable[[], int]], LeaseStore]]:  # type: ignore[override]
+        """See LeaseSuite."""
+        async with neo4j_store() as graph:
+            yield lambda clock: Neo4jLeases(graph.db, now_ms=clock)
+
+    async def fill(self, store: LeaseStore, expires_ms: int) -> None:
+        """See LeaseSuite."""
+        made = f"CREATE (:WorkerLease {{worker: n, holder: 'x', expires_ms: {expires_ms}}})"
+        await run(address(), f"UNWIND range(0, {WORKERS - 1}) AS n {made}")
 
 
 # --- the server
