@@ -22,6 +22,7 @@ async def survive(
     there: Callable[[], Awaitable[set[int]]],
     *,
     before: int = _BEFORE,
+    back_s: float = _BACK_S,
 ) -> str:
     """Kills a program of a server that numbers are written to, starts it again, and compares.
 
@@ -31,6 +32,7 @@ async def survive(
         write: writes a number; raises Unavailable when that is not known to be done.
         there: all numbers that are kept; raises Unavailable while it cannot tell.
         before: writes that are acknowledged before.
+        back_s: seconds in which it dies, and in which it can tell when it is back.
 
     Returns:
         What happened, in a line.
@@ -53,14 +55,14 @@ async def survive(
             if len(acknowledged) >= before:
                 enough.set()
 
-    async with asyncio.timeout(_BACK_S), asyncio.TaskGroup() as writing:
+    async with asyncio.timeout(back_s), asyncio.TaskGroup() as writing:
         for _ in range(_WRITERS):
             writing.create_task(writer())
         await enough.wait()
         await asyncio.to_thread(server.kill, program)
         killed.set()
     await asyncio.to_thread(server.up)
-    async with asyncio.timeout(_BACK_S):
+    async with asyncio.timeout(back_s):
         while True:
             try:
                 kept = await there()

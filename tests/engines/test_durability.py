@@ -7,7 +7,7 @@ whether it makes them. (On SQLite, bytes that were not flushed are dropped: test
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,21 +20,32 @@ from mesh.bus.kafka import KafkaBus
 from mesh.bus.kafka_server import KafkaOptions, parts_of
 from mesh.bus.redis_streams import RedisStreamsBus
 from mesh.db.migrations import migrate
+from mesh.db.neo4j import Neo4jDatabase
 from mesh.db.sql import Database, Tx
 from mesh.objects import Objects
+from mesh.outbox.neo4j import Neo4jOutbox
 from mesh.outbox.sql import SqlOutbox
 from scripts.engines.base import Engine
+from scripts.engines.cassandra import Cassandra as CassandraEngine
 from scripts.engines.control import Control
 from scripts.engines.kafka import Kafka
+from scripts.engines.neo4j import Neo4j as Neo4jEngine
 from scripts.engines.postgresql import PostgreSQL
 from scripts.engines.s3 import S3
+from services.graph.domain import Line
+from services.graph.store.neo4j import Neo4jGraphStore
 from services.tweet.domain import StoredTweet
+from services.tweet.store.base import By, TweetStore
 from services.tweet.store.sql import SqlTweetStore
 from tests.stores.suites.bus import Recorder, consuming
 from tests.stores.suites.outbox import eventually
+from views.entry import Entry
 
+from .cassandra_stores import SCHEMA as CASSANDRA_SCHEMA
+from .cassandra_stores import opened as opened_cassandra
 from .durability import survive
 from .engines import schema
+from .neo4j_stores import SCHEMA as NEO4J_SCHEMA
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -145,3 +156,62 @@ async def test_kafka_keeps_what_it_acknowledged(started: Callable[[Engine], Cont
         print(await survive(server, "kafka-1", write, there))
     finally:
         await bus.close()
+
+
+async def test_cassandra_keeps_what_it_acknowledged(started: Callable[[Engine], Control]) -> None:
+    server = started(CassandraEngine())
+    [url] = server.engine.apart(server.place(), "durable").values()
+    await migrate(url, CASSANDRA_SCHEMA)
+    async with opened_cassandra(url) as (keyspace, stores):
+        settings = await keyspace.db.rows("SELECT name, value FROM system_views.settings")
+        told = {row.name: row.value for row in settings}
+        assert told["commitlog_sync"] in ("batch", "group"), "on disk before it is acknowledged"
+        kept = await keyspace.db.rows(
+            "SELECT durable_writes FROM system_schema.keyspaces WHERE keyspace_name = ?", (keyspace.db.keyspace,)
+        )
+        assert [row.durable_writes for row in kept] == [True]
+
+        async def there() -> set[int]:
+            """Tweets that are in their author's list, too; each has its event."""
+            authors = [entry async for entry in _all_entries(stores.tweets)]
+            events = {event.message.tweet_id for event in await keyspace.events()}  # type: ignore[attr-defined]
+            found = {entry.tweet_id for entry in authors}
+            assert found <= events
+            assert len(await stores.tweets.by_ids(sorted(found))) == len(found)
+            return {one - 1 for one in found}
+
+        def write(number: int) -> Awaitable[object]:
+            return stores.tweets.create(StoredTweet(number + 1, number % 7, "t"), "")
+
+        print(await survive(server, "cassandra-1", write, there, before=100, back_s=180.0))
+
+
+async def _all_entries(tweets: TweetStore) -> AsyncIterator[Entry]:
+    for author in range(7):
+        for entry in await tweets.page(By.AUTHOR, author, before=0, after=0, ascending=False, limit=100_000):
+            yield entry
+
+
+async def test_neo4j_keeps_what_it_acknowledged(started: Callable[[Engine], Control]) -> None:
+    """A commit is in the log of transactions, on disk, before it is acknowledged; there is no setting to ask for."""
+    server = started(Neo4jEngine())
+    url = server.urls()["ROOKERY_GRAPH_URL"]
+    await migrate(url, NEO4J_SCHEMA)
+    db = await Neo4jDatabase.open(url, deadline=10.0)
+    bus = RedisStreamsBus("unix:///nowhere/s?db=0")
+    graph = Neo4jGraphStore(db, Neo4jOutbox(db, bus, "graph"), Line(10**9))
+    try:
+
+        async def there() -> set[int]:
+            followers = await graph.follower_ids(5, after=0, limit=100_000)
+            [(events,)] = await db.read(lambda tx: tx.run("MATCH (e:OutboxWaiting) RETURN count(e)"))
+            assert len(followers) == events, "each has its event"
+            return {one - 100 for one in followers}
+
+        def write(number: int) -> Awaitable[object]:
+            return graph.follow(number + 100, 5, number + 1)
+
+        print(await survive(server, "neo4j-1", write, there, before=100, back_s=120.0))
+    finally:
+        await bus.close()
+        await db.close()
