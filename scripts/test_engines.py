@@ -3,9 +3,9 @@
     python scripts/test_engines.py [PART...]      # all parts, or those that are named
 
 A part is an engine, with the files of tests/engines that begin with its name; then `several`, the other files there,
-which start what they need; then `mesh`, tests of the whole mesh on the cluster profile. Before a part its engines are
-started, after it they are stopped, whatever happened. A test that is skipped counts as a failure. At the end comes a
-table of what each part took.
+which need several; then `mesh`, tests of the whole mesh on the cluster profile, test_mesh_* among them. Before a part
+its engines are installed; the tests start what they use, and after it all that run are stopped, whatever happened. A
+test that is skipped counts as a failure. At the end comes a table of what each part took.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ MESH_TESTS = (
 )
 """Of the whole mesh: timelines against the tables, and who sees what against a model."""
 _MESH_BATCHES = "6"  # of 200 steps, where the embedded profile has 25
-_ALONE = ("neo4j", "valkey", "elasticsearch", "cassandra")  # one worker: their tests kill what others would use
 
 
 @dataclass
@@ -50,15 +49,15 @@ class Part:
     name: str
     """As on the command line."""
     engines: tuple[str, ...]
-    """What runs meanwhile."""
+    """What they use."""
     arguments: tuple[str, ...]
     """For pytest."""
     environment: dict[str, str] = field(default_factory=dict)
     """Besides what this process has."""
     installing_s: float = 0.0
-    """Until the engines were ready, downloads included; seconds."""
+    """What downloading and building took, seconds."""
     testing_s: float = 0.0
-    """What the tests took, seconds."""
+    """What the tests took, the engines' starts included; seconds."""
     failure: str = ""
     """In a few words."""
 
@@ -71,23 +70,26 @@ def parts(tests: Path = TESTS) -> list[Part]:
         mine = [file for file in files if file.startswith(f"test_{name}_") or file == f"test_{name}.py"]
         files = [file for file in files if file not in mine]
         if mine:
-            workers = () if name in _ALONE else ("-n", os.environ.get("TEST_WORKERS", "2"), "--dist", "loadfile")
+            many = min(len(mine), int(os.environ.get("TEST_WORKERS", "2")))
+            workers = ("-n", str(many), "--dist", "loadfile") if many > 1 else ()
             found.append(Part(name, (name,), (*workers, *(f"tests/engines/{file}" for file in mine))))
+    mesh = [file for file in files if file.startswith("test_mesh_")]
+    files = [file for file in files if file not in mesh]
     if files:
         found.append(Part("several", (), tuple(f"tests/engines/{file}" for file in files)))
     whole = tuple(name for name in ENGINES if name in SERVED_BY.values())
-    tests_of_it = (f"tests/{file}" for file in MESH_TESTS)
+    tests_of_it = (*(f"tests/{file}" for file in MESH_TESTS), *(f"tests/engines/{file}" for file in mesh))
     found.append(Part("mesh", whole, ("--engines", "cluster", *tests_of_it), {"FUZZ_BATCHES": _MESH_BATCHES}))
     return found
 
 
 def run(part: Part) -> None:
-    """Starts what a part needs, runs its tests, and stops all engines of this checkout."""
+    """Installs what a part needs, runs its tests, and stops all engines of this checkout."""
     print(f"\n=== {part.name}", flush=True)
     since = time.monotonic()
     try:
         for name in part.engines:
-            Control(ENGINES[name], FOLDER).up()
+            Control(ENGINES[name], FOLDER).install()
         part.installing_s, since = time.monotonic() - since, time.monotonic()
         pytest = (sys.executable, "-m", "pytest", "--nothing-skipped", "--durations", "5", *part.arguments)
         status = subprocess.run(pytest, cwd=ROOT, env={**os.environ, **part.environment}, check=False).returncode
@@ -112,7 +114,7 @@ def stop() -> None:
 
 def table(done: Sequence[Part]) -> str:
     """What each part took, and whether it passed."""
-    lines = [f"{'part':<14}{'engines':>10}{'tests':>10}  outcome"]
+    lines = [f"{'part':<14}{'install':>10}{'tests':>10}  outcome"]
     for part in done:
         outcome = part.failure or "passed"
         lines.append(f"{part.name:<14}{part.installing_s:>8.0f} s{part.testing_s:>8.0f} s  {outcome}")

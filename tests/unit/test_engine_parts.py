@@ -30,7 +30,7 @@ def test_engines_are_stopped_after_a_part_that_failed(monkeypatch: pytest.Monkey
     class Broken:
         def __init__(self, engine: object, folder: Path) -> None: ...
 
-        def up(self) -> bool:
+        def install(self) -> None:
             raise EngineError("no Java\n  more of it")
 
         def down(self) -> bool:
