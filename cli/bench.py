@@ -104,6 +104,17 @@ def neo4j(rounds: int | None, quick: bool, as_json: bool, folder: Path) -> None:
     _run(bench_neo4j(options, folder, _say), as_json, digits=0)
 
 
+@bench.command()
+@_options
+@_folder
+def cassandra(rounds: int | None, quick: bool, as_json: bool, folder: Path) -> None:
+    """A tweet written to Cassandra, and 40 read at once: CPU next to the bare driver's, with the same statements."""
+    from bench.cassandra import Options, bench_cassandra
+
+    options = Options(rounds=rounds or (3 if quick else 7), tweets=400 if quick else 1_000)
+    _run(bench_cassandra(options, folder, _say), as_json, digits=0)
+
+
 def _say(line: str) -> None:
     click.echo(line, err=True)
 

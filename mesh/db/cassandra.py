@@ -65,6 +65,7 @@ Statement: TypeAlias = tuple[str, Params]
 
 DEFAULT_PORT = 9042
 _SLOW_S = 0.25
+_LOGGED = 100  # characters of a slow statement: which one it is
 _SPECULATE_S = 0.1  # many times what a read takes, and far below a deadline
 _SPECULATE_TIMES = 2
 _CONNECT_S = 5.0  # for one node
@@ -689,7 +690,7 @@ class Cassandra:
     def _log_slow(self, cql: str, started: float) -> None:
         seconds = self._loop.time() - started
         if seconds > _SLOW_S:
-            _log.warning("slow statement", cql=cql, ms=round(seconds * 1000))
+            _log.warning("slow statement", cql=cql[:_LOGGED], ms=round(seconds * 1000))
 
 
 def driver_cluster(address: Address, connection_class: type[LoopConnection]) -> Cluster:
