@@ -112,16 +112,17 @@ _GONE = "DELETE FROM outbox_waiting USING TIMESTAMP ? WHERE minute = ? AND shard
 _KEEP = (
     "INSERT INTO outbox_published"
     " (minute, shard, published_ms, at_us, event_id, topic, key, type, payload, traceparent, gone_us)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL ?"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TTL ? AND TIMESTAMP ?"
 )
 _KEPT = (
     "SELECT published_ms, at_us, event_id, topic, key, type, payload, traceparent, gone_us FROM outbox_published"
     " WHERE minute = ? AND shard = ? AND published_ms >= ? LIMIT ?"
 )
 _FORGET = (
-    "DELETE FROM outbox_published WHERE minute = ? AND shard = ? AND published_ms = ? AND at_us = ? AND event_id = ?"
+    "DELETE FROM outbox_published USING TIMESTAMP ?"
+    " WHERE minute = ? AND shard = ? AND published_ms = ? AND at_us = ? AND event_id = ?"
 )
-_FORGET_OLD = "DELETE FROM outbox_published WHERE minute = ? AND shard = ? AND published_ms < ?"
+_FORGET_OLD = "DELETE FROM outbox_published USING TIMESTAMP ? WHERE minute = ? AND shard = ? AND published_ms < ?"
 _PARTITIONS = "SELECT DISTINCT minute, shard FROM {} WHERE token(minute, shard) > ? AND token(minute, shard) <= ?"
 _LEASE = (
     "SELECT holder, expires_ms, contended_ms, bus_data, bus_process, checked_ms FROM outbox_lease WHERE name = 'relay'"
@@ -383,7 +384,7 @@ class CassandraRows:
                     _KEEP,
                     (
                         *(now_ms // 60_000, where.shard, now_ms, where.at_us, event.event_id, event.topic, event.key),
-                        *(event.type, event.payload, event.traceparent, gone_us, self._keep_s),
+                        *(event.type, event.payload, event.traceparent, gone_us, self._keep_s, gone_us),
                     ),
                 )
             )
@@ -415,13 +416,14 @@ class CassandraRows:
             now_us = self._now_us()
             again, forget = [], []
             for row in rows:
-                # Later than the deletion, or it would stay deleted.
-                again.append(_insertion(shard, row.at_us, _event(row), max(now_us, row.gone_us + 1)))
-                forget.append((_FORGET, (minute, shard, row.published_ms, row.at_us, row.event_id)))
+                # Later than what it undoes, whatever the clock of who published it was.
+                later_us = max(now_us, row.gone_us + 1)
+                again.append(_insertion(shard, row.at_us, _event(row), later_us))
+                forget.append((_FORGET, (later_us, minute, shard, row.published_ms, row.at_us, row.event_id)))
                 place = (shard, row.at_us // _MINUTE_US)
                 self._partitions[place] = _Partition(place[1], shard)
             await self._all(again, lambda params: (params[0], params[1]))
-            await self._all(forget, lambda params: (params[0], params[1]))
+            await self._all(forget, lambda params: (params[1], params[2]))
             count += len(rows)
             if len(rows) == _REWIND_ROWS:
                 return count, True
@@ -432,7 +434,9 @@ class CassandraRows:
         if before_ms <= self._now_us() // 1_000 - (self._keep_s - 1) * 1_000:
             return False
         for minute, shard in await self._with_rows("outbox_published"):
-            await self._db.execute(_FORGET_OLD, (minute, shard, before_ms), idempotent=True)
+            # Later than any of them, whatever the clock of who published it; what is published now is not among them.
+            later_us = self._now_us() + _MINUTE_US
+            await self._db.execute(_FORGET_OLD, (later_us, minute, shard, before_ms), idempotent=True)
         return False
 
     # --- the lease: conditional writes only

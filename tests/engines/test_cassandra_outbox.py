@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from mesh.db.cassandra import Cassandra
 from mesh.outbox.cassandra import CassandraOutbox
 from scripts.engines.control import Control
 from tests.stores.cassandra_outbox import OPENER, CassandraOutboxDb
-from tests.stores.suites.outbox import QUICK, OutboxSuite, eventually, listening, nothing_waits, running
+from tests.stores.conftest import Valkey
+from tests.stores.suites.outbox import BUS, QUICK, OutboxSuite, eventually, listening, nothing_waits, running
 
 from .cassandra_keyspaces import OUTBOX, emptied, keyspace
 
@@ -132,3 +133,22 @@ class TestOutbox(OutboxSuite):
             await db.make(outbox, topic, 2)
             await eventually(lambda: 2 in got)
         assert got == [1, 2]
+
+    async def test_who_publishes_again_may_have_a_clock_behind_that_of_who_published(
+        self, db: CassandraOutboxDb, start_valkey: Callable[[bool], Valkey], topic: str
+    ) -> None:
+        """What is put back has a later time than its deletion."""
+        server = start_valkey(False)
+        bus = RedisStreamsBus(server.url, options=BUS)
+        first = db.outbox(bus, options=QUICK, clock=lambda: time.time() + 8.0)
+        async with running(first):
+            for n in range(5):
+                await db.make(first, topic, n)
+            await eventually(lambda: nothing_waits(db))
+        server.kill()
+        server.start()  # empty
+        second = db.outbox(bus, options=QUICK)
+        async with running(second), listening(bus, topic) as got:
+            await eventually(lambda: set(got) == set(range(5)))
+            await eventually(lambda: nothing_waits(db))
+        await bus.close()
