@@ -15,6 +15,7 @@ import math
 import random
 import ssl
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import cast
 from urllib.parse import unquote
 
@@ -27,8 +28,8 @@ from mesh.cache.store import TIMEOUT_S, Answer, CacheGone, CacheStore, Command, 
 from mesh.context import shared
 from mesh.settings import SettingError
 
-_TRIES = 5
-_AGAIN_S = 0.01  # before a command is tried again of whose keys some have moved; doubled each time
+_TRIES = 7
+_AGAIN_S = 0.005  # before the third try, or where only some keys of a command have moved; doubled each time
 _LEARN_EVERY_S = 0.1
 _KEPT_MS = 50  # a replica takes a write within one; one that does not is behind or gone
 _UNBACKED_S = 1.0
@@ -100,14 +101,16 @@ class Cluster(CacheStore):
         if not self._owners:
             await self._learn_first()
         pause = _AGAIN_S
-        for _ in range(_TRIES):
+        for tries in range(_TRIES):
             await self._send(trip, writes)
+            if not trip.troubled:
+                return
             await self._take_apart(trip, writes)
             waits = self._sort_out(trip)
             if not trip.pending:
                 return
-            if waits:
-                await asyncio.sleep(pause)  # until the slot has moved on a little; nothing announces it
+            if waits or tries:  # one redirection is usual; more, and the nodes have yet to agree
+                await asyncio.sleep(pause)  # nothing announces it
                 pause *= 2
         for number in trip.pending:
             trip.answers[number] = CacheGone("A part of the cache is being moved.")
@@ -115,13 +118,18 @@ class Cluster(CacheStore):
     async def _send(self, trip: _Trip, writes: bool) -> None:
         """Makes one packet for each node, sends all, and then reads all."""
         by_node: dict[Node, list[int]] = {}
+        owners, slots, asking = self._owners, trip.slots, trip.asking
         for number in trip.pending:
-            node = trip.asking.get(number) or self._owners[trip.slots[number]]
+            node = owners[slots[number]]
+            if asking:
+                node = asking.get(number, node)
             if node is None:
                 self._learn_soon()
-                trip.answers[number] = CacheGone("A part of the cache is gone.")
+                trip.gave_up([number], CacheGone("A part of the cache is gone."))
+            elif node in by_node:
+                by_node[node].append(number)
             else:
-                by_node.setdefault(node, []).append(number)
+                by_node[node] = [number]
         now = asyncio.get_running_loop().time()
         sent: list[Sent] = []
         packets: list[_Packet] = []
@@ -297,13 +305,19 @@ class _Packet:
 
     def take(self, answers: Sequence[Answer]) -> bool:
         """Hands the answers on; whether a replica has taken what was written, if one was waited for."""
-        trip, at = self._trip, self._skip
-        for number in self.numbers:
-            if number in trip.asking:
+        trip, at, found = self._trip, self._skip, self._trip.answers
+        if not trip.asking and Refusal not in map(type, answers):
+            for number, answer in zip(self.numbers, islice(answers, at, None), strict=False):  # not WAIT's
+                found[number] = answer
+            at += len(self.numbers)
+        else:
+            trip.troubled = True
+            for number in self.numbers:
+                if number in trip.asking:
+                    at += 1
+                found[number] = answers[at]
+                trip.node_of[number] = self.node
                 at += 1
-            trip.answers[number] = answers[at]
-            trip.node_of[number] = self.node
-            at += 1
         return not self._kept or answers[at] != 0
 
 
@@ -332,6 +346,8 @@ class _Trip:
         self.unknown: dict[Node, set[str]] = {}
         """Scripts that nodes lack."""
         self.node_of: dict[int, Node] = {}
+        self.troubled = False
+        """Whether anything but answers came."""
         self._lost: set[Node] = set()
 
     def again(self, numbers: Sequence[int]) -> None:
@@ -345,7 +361,8 @@ class _Trip:
         self.pending = [n for n, at in enumerate(self.slots) if at in first and n >= first[at]]
 
     def gave_up(self, numbers: Sequence[int], gone: CacheGone) -> None:
-        """These commands were not sent."""
+        """These commands were not carried out, or nobody knows."""
+        self.troubled = True
         for number in numbers:
             self.answers[number] = gone
 
@@ -353,11 +370,15 @@ class _Trip:
         """The connection ended: once a node, that may have been all that is wrong with it."""
         again = node not in self._lost
         self._lost.add(node)
+        self.troubled = True
         for number in numbers:
             self.answers[number] = Lost() if again else CacheGone("A part of the cache does not answer.")
 
     def result(self) -> list[Answer]:
         """The answers to what was asked. Raises CacheGone, and ResponseError for the first that was refused."""
+        if not self.troubled:
+            rest = iter(self.answers)
+            return [next(rest) if size is None else [*islice(rest, size)] for size in self._shape]
         refused: ResponseError | None = None
         lost = [answer for answer in self.answers if isinstance(answer, CacheGone)]
         gone = lost[0] if lost and len(lost) == len(self.answers) else None
