@@ -107,16 +107,19 @@ async def empty(db: Cassandra) -> None:
     for row in sorted(columns, key=lambda row: row.position):
         if not row.table_name.startswith("schema_"):
             keys.setdefault(row.table_name, []).append(row.column_name)
-    for table, names in keys.items():
-        found = await db.rows(f"SELECT DISTINCT {', '.join(names)} FROM {table}", most=1_000_000)
-        where = " AND ".join(f"{name} = ?" for name in names)
-        if table in CONDITIONAL:
-            for row in found:
-                await db.conditional(f"DELETE FROM {table} WHERE {where} IF EXISTS", tuple(row))
-        else:
-            delete = f"DELETE FROM {table} USING TIMESTAMP ? WHERE {where}"
-            at = time.time_ns() // 1000
-            await db.many([(delete, (at, *row)) for row in found], reads=False, deadline=20.0)
+    await asyncio.gather(*(_empty(db, table, names) for table, names in keys.items()))
+
+
+async def _empty(db: Cassandra, table: str, names: Sequence[str]) -> None:
+    found = await db.rows(f"SELECT DISTINCT {', '.join(names)} FROM {table}", most=1_000_000)
+    where = " AND ".join(f"{name} = ?" for name in names)
+    if table in CONDITIONAL:
+        for row in found:
+            await db.conditional(f"DELETE FROM {table} WHERE {where} IF EXISTS", tuple(row))
+    else:
+        delete = f"DELETE FROM {table} USING TIMESTAMP ? WHERE {where}"
+        at = now_us()
+        await db.many([(delete, (at, *row)) for row in found], reads=False, deadline=DEADLINE_S)
 
 
 CONDITIONAL = ("journals", "worker_leases", "outbox_lease")
@@ -166,12 +169,13 @@ async def content(db: Cassandra) -> dict[str, list[str]]:
     for row in columns:
         if not row.table_name.startswith("schema_") and row.table_name not in _UNDER_WAY:
             tables.setdefault(row.table_name, []).append(row.column_name)
-    found = {}
-    for table, names in sorted(tables.items()):
-        kept = sorted(set(names) - _VOLATILE.get(table, set()))
-        rows = await db.rows(f"SELECT {', '.join(kept)} FROM {table}", most=1_000_000, deadline=20.0)
-        found[table] = sorted(str(dict(zip(kept, row, strict=True))) for row in rows)
-    return found
+
+    async def of_table(table: str) -> list[str]:
+        kept = sorted(set(tables[table]) - _VOLATILE.get(table, set()))
+        rows = await db.rows(f"SELECT {', '.join(kept)} FROM {table}", most=1_000_000, deadline=DEADLINE_S)
+        return sorted(str(dict(zip(kept, row, strict=True))) for row in rows)
+
+    return dict(zip(tables, await asyncio.gather(*map(of_table, tables)), strict=True))
 
 
 def told(keyspace: Keyspace, stores: Stores) -> Told:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from rookery.events.v1.tweet_events_pb2 import TweetRelinked
 
-from mesh.db.cassandra import Cassandra, now_us
+from mesh.db.cassandra import Cassandra
 from mesh.outbox.relay import Outbox
 from services.tweet.domain import TWEETS_TOPIC, Mark, StoredTweet, relinked
 from services.tweet.store.cassandra.acts import Act, Done, Head
@@ -20,6 +20,7 @@ from services.tweet.store.cassandra.tweets import CONVERSATION, RELATIONS, event
 from services.tweet.store.cassandra.windows import (
     BY_AUTHOR,
     MENTIONS,
+    Listing,
     marks_by_tweet,
     marks_by_user,
     month_of,
@@ -27,13 +28,13 @@ from services.tweet.store.cassandra.windows import (
     walk,
     week_of,
 )
-from services.tweet.store.cassandra.writes import WRITES, Row
+from services.tweet.store.cassandra.writes import Row
 from services.tweet.store.erasure import Vote
 
 _VOTES = "SELECT poll_id, position FROM votes_by_user WHERE user_id = ? AND poll_id > ? LIMIT ?"
 _DELETED = "SELECT tweet_id FROM deleted_tweets WHERE author_id = ? LIMIT ?"
 _OF_TWEET = (*RELATIONS, CONVERSATION, *(marks_by_tweet(mark).name for mark in Mark))
-_OF_PERSON = (BY_AUTHOR.name, MENTIONS.name, *(marks_by_user(mark).name for mark in Mark))
+_OF_PERSON = (BY_AUTHOR, MENTIONS, *map(marks_by_user, Mark))
 
 
 class CassandraRemains:
@@ -127,10 +128,15 @@ class CassandraRemains:
         await self._journal.do(author_id, decide)
 
     async def forget(self, user_id: int) -> None:
-        """See Remains."""
+        """See Remains. What came meanwhile stays, and can be found by the next who erases the person."""
 
-        head = await self._journal.settled(user_id)
-        at = max(now_us(), head.at) + 1
-        gone = WRITES["windows-gone"]
-        await self._db.many([(gone.cql, gone.values(at, (user_id, name))) for name in _OF_PERSON], reads=False)
-        await self._journal.forget(user_id)
+        async def decide(head: Head, at: int) -> Act[bool] | Done[bool]:
+            left = await asyncio.gather(*(self._has(listing, user_id) for listing in _OF_PERSON))
+            gone = zip(_OF_PERSON, left, strict=True)
+            return Act(not any(left), [("windows-gone", (user_id, one.name)) for one, rows in gone if not rows])
+
+        if (await self._journal.do(user_id, decide))[0]:
+            await self._journal.forget(user_id)
+
+    async def _has(self, listing: Listing, owner: int) -> bool:
+        return bool(await walk(self._db, listing, owner, before=0, after=0, ascending=False, limit=1))

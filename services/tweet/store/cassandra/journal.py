@@ -422,7 +422,7 @@ class Journal:
                         break
                 if left or bucket > now - _LATE:
                     oldest = min(oldest, bucket)
-                    break
+                    continue
                 await self._db.execute(_UNBUCKET, (INTENTS, shard, bucket), idempotent=True)
         mark = min(oldest, now - _LATE + 1)
         if mark > low:
