@@ -193,7 +193,7 @@ class Neo4jDatabase:
 
     @classmethod
     async def open(
-        cls, url: str, *, pool_size: int = 8, deadline: float = 2.0, max_waiting: int = 10_000
+        cls, url: str, *, pool_size: int = 8, deadline: float = 5.0, max_waiting: int = 10_000
     ) -> Neo4jDatabase:
         """Connects when it is first used, so a server that is away now is no error yet.
 

@@ -28,6 +28,7 @@ from mesh.db.sql import Tx
 from scripts.engines.catalogue import ENGINES
 from scripts.engines.control import Control
 from tests.called import watched
+from tests.e2e import graph_rows
 from tests.e2e.harness import PASSWORD, Account, assert_problem, eventually, register
 from tests.e2e.test_exports import archive_of
 from tests.e2e.tweet_rows import TweetRows
@@ -35,7 +36,10 @@ from tests.e2e.tweet_rows import TweetRows
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
-TWEETS_URL = "ROOKERY_TWEETS_URL"
+OWN_STORES = {"ROOKERY_TWEETS_URL": "cassandra", "ROOKERY_GRAPH_URL": "neo4j"}
+"""Engines on which the mesh has stores of its own, if they are asked for."""
+OPERATOR: dict[str, str] = {}
+"""Their URLs: passwords are written down nowhere else."""
 TOKEN_S = 40
 """How long an access token is good: longer than the slowest test needs before it erases somebody."""
 GONE_S = TOKEN_S + 75.0
@@ -44,15 +48,17 @@ GONE_S = TOKEN_S + 75.0
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def quick(engines: dict[str, str]) -> AsyncIterator[Mesh]:
-    """A mesh that forgets quickly. Of the engines asked for it uses Cassandra, where it has a keyspace of its own."""
+    """A mesh that forgets quickly. Of the engines asked for it uses Cassandra, where it has a keyspace of its own, and
+    Neo4j, on a server of its own."""
     settings = {"ROOKERY_OUTBOX_KEEP_SECONDS": "1", "ROOKERY_ACCESS_TOKEN_SECONDS": str(TOKEN_S)}
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-", dir="/tmp"))
-        if engines.get(TWEETS_URL, "").startswith("cassandra:"):
-            control, name = Control(ENGINES["cassandra"], ROOT / ".engines"), f"quick_{secrets.token_hex(8)}"
-            settings |= control.engine.apart(control.place(), name)
-            stack.callback(control.engine.drop, control.place(), name)
-        async with running_mesh(Path(folder), env=settings) as running:
+        for variable, engine in OWN_STORES.items():
+            if engines.get(variable, "").startswith(engine):
+                control, name = Control(ENGINES[engine], ROOT / ".engines"), f"quick_{secrets.token_hex(8)}"
+                OPERATOR.update(control.engine.apart(control.place(), name))
+                stack.callback(control.engine.drop, control.place(), name)
+        async with running_mesh(Path(folder), env={**settings, **OPERATOR}) as running:
             yield running
 
 
@@ -109,7 +115,7 @@ def rows(mesh: Mesh) -> Iterator[tuple[str, bytes]]:
 
 async def rows_on_cassandra(mesh: Mesh) -> AsyncIterator[tuple[str, bytes]]:
     """Every row of every table of the tweets store, if it is on Cassandra."""
-    async with open_stores(running_state(mesh.data), {}) as stores:
+    async with open_stores(running_state(mesh.data), OPERATOR) as stores:
         db = stores.tweets
         if isinstance(db, Cassandra):
             query = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = ?"
@@ -118,6 +124,13 @@ async def rows_on_cassandra(mesh: Mesh) -> AsyncIterator[tuple[str, bytes]]:
                     for row in page:
                         cells = (cell if isinstance(cell, bytes) else str(cell).encode() for cell in row)
                         yield f"cassandra:{table}", b"\x00".join(cells)
+
+
+async def nodes_in_neo4j(mesh: Mesh) -> AsyncIterator[tuple[str, bytes]]:
+    """Every node and relationship of the graph store, if it is in Neo4j."""
+    async with open_stores(running_state(mesh.data), OPERATOR) as stores:
+        for kind, row in await graph_rows.in_neo4j(stores):
+            yield f"neo4j:{kind}", row
 
 
 async def keys(mesh: Mesh) -> AsyncIterator[tuple[str, bytes]]:
@@ -155,6 +168,8 @@ def flat(value: Any) -> bytes:
 async def traces(mesh: Mesh, needles: Sequence[bytes]) -> list[str]:
     """Where any of the needles is."""
     found = [f"{where}: {needle!r}" for where, row in rows(mesh) for needle in needles if needle in row]
+    async for where, content in nodes_in_neo4j(mesh):
+        found += [f"{where}: {needle!r}" for needle in needles if needle in content]
     async for where, content in rows_on_cassandra(mesh):
         found += [f"{where}: {needle!r}" for needle in needles if needle in content]
     async for where, content in keys(mesh):
@@ -267,7 +282,7 @@ async def mention(quick: Mesh, people: httpx.AsyncClient) -> Mention:
 
 async def mesh_settled(mesh: Mesh) -> None:
     """Waits until lists, counts and read models have everything."""
-    async with open_stores(running_state(mesh.data), {}) as stores:
+    async with open_stores(running_state(mesh.data), OPERATOR) as stores:
         await settle(stores, 30.0)
 
 
@@ -362,15 +377,13 @@ async def test_who_stays_away_for_30_days_is_erased(quick: Mesh, people: httpx.A
             "UPDATE users SET deactivated_ms = deactivated_ms - 30 * 86400000 WHERE id = :id", {"id": ada.id}
         )
 
-    async with open_stores(running_state(quick.data), {}) as stores:
+    async with open_stores(running_state(quick.data), OPERATOR) as stores:
         await stores.users.write(long_ago)
 
         async def gone() -> None:
-            for store, query in (
-                (stores.users, "SELECT count(*) FROM users WHERE id = :id"),
-                (stores.graph, "SELECT count(*) FROM follows WHERE follower_id = :id"),
-            ):
-                assert await store.read(lambda tx, query=query: tx.scalar(query, {"id": ada.id})) == 0
+            query = "SELECT count(*) FROM users WHERE id = :id"
+            assert await stores.users.read(lambda tx: tx.scalar(query, {"id": ada.id})) == 0
+            assert await graph_rows.following(stores, ada.id) == 0
             assert await TweetRows(stores.tweets).is_gone(written)
 
         await eventually(gone, 30.0)

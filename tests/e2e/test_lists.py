@@ -12,8 +12,8 @@ import pytest
 import tweepy
 
 from cli.stores import Stores
-from mesh.db.sql import Tx
 from mesh.ids import rfc3339_of_id
+from tests.e2e import graph_rows
 from tests.e2e.harness import PASSWORD, Account, assert_problem, eventually, register, register_many
 from tests.e2e.tweepy_clients import Maker
 
@@ -516,23 +516,15 @@ _WRONG: Sequence[tuple[str, str, Any, str]] = (
 )
 
 
-async def _rows(stores: Stores) -> list[list[tuple[Any, ...]]]:
-    async def unit(tx: Tx) -> list[list[tuple[Any, ...]]]:
-        tables = ("lists", "list_members", "list_follows", "list_pins")
-        return [[tuple(row) for row in (await tx.execute(f"SELECT * FROM {one}")).all()] for one in tables]
-
-    return await stores.graph.read(unit)
-
-
 async def test_wrong_requests_are_problems_and_change_nothing(alice: Account, stores: Stores) -> None:
     list_id = await make(alice)
-    before = await _rows(stores)
+    before = await graph_rows.lists(stores)
     for method, path, json, about in _WRONG:
         where = path.replace("{list}", str(list_id)).replace("{me}", str(alice.id))
         answer = await alice.request(method, where, **({"json": json} if json is not None else {}))
         assert answer.status_code == 400, (method, path, json, answer.text)
         assert_problem(answer, 400, about)
-    assert await _rows(stores) == before
+    assert await graph_rows.lists(stores) == before
 
 
 async def test_a_name_of_25_characters_of_any_script_is_taken(alice: Account) -> None:
