@@ -111,7 +111,7 @@ def cassandra(rounds: int | None, quick: bool, as_json: bool, folder: Path) -> N
     """A tweet written to Cassandra, and 40 read at once: CPU next to the bare driver's, with the same statements."""
     from bench.cassandra import Options, bench_cassandra
 
-    options = Options(rounds=rounds or (3 if quick else 7), tweets=400 if quick else 1_000)
+    options = Options(rounds=rounds or (3 if quick else 7), tweets=200 if quick else 1_000)
     _run(bench_cassandra(options, folder, _say), as_json, digits=0)
 
 

@@ -91,7 +91,7 @@ _AHEAD_US = 5_000_000  # another process's clock may be ahead so much without a 
 _HINT_S = 0.5
 _WALK_S = 300.0
 _WALK_PARTS = 32
-_SCANNED = 20  # pages, of a partition whose topics have no room
+_SCANNED, _PAGE = 20, 1_000  # pages and rows, of a partition with topics that have no room
 _CONTENDED_MS = 10_000
 _REWIND_ROWS = 500
 _MARK_ROWS = 50
@@ -328,15 +328,16 @@ class CassandraRows:
         found: list[_Found] = []
         first_us: int | None = None
         start = after
+        size = max(limit, _PAGE) if without else limit
         for _ in range(_SCANNED):
-            rows = await self._db.rows(_WAITING, (*where, start, limit))
+            rows = await self._db.rows(_WAITING, (*where, start, size))
             if rows and first_us is None:
                 first_us = rows[0].at_us
             found += [_found(where, row) for row in rows if row.topic not in without]
-            if len(rows) < limit or len(found) >= limit:
+            if len(rows) < size or len(found) >= limit:
                 break
             start = rows[-1].at_us - 1 if rows[-1].at_us - 1 > start else rows[-1].at_us
-        complete = len(rows) < limit
+        complete = len(rows) < size
         if not found:
             return [], first_us, complete
         found = list({one.row: one for one in found}.values())
@@ -347,7 +348,8 @@ class CassandraRows:
         last = found[-1].row.at_us
         seen = {(one.row.at_us, one.row.event_id) for one in found}
         wait: dict[tuple[str, bytes], int] = {}
-        for row in await self._db.rows(_KEYS, (*where, after, last, _SCANNED * 1_000), most=_SCANNED * 1_000):
+        most = _SCANNED * _PAGE
+        for row in await self._db.rows(_KEYS, (*where, after, last, most), most=2 * most):
             if (row.at_us, row.event_id) not in seen:
                 wait.setdefault((row.topic, bytes(row.key)), row.at_us)
         if not wait:
