@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf import descriptor_pool, message_factory
 
 from mesh.bus.redis_streams import RedisStreamsBus
 from mesh.db.cassandra import Cassandra, Statement, now_us
 from mesh.db.migrations import migrate
+from mesh.errors import Unavailable
 from mesh.ids import LeaseStore
 from mesh.outbox.base import OutboxRows
 from mesh.outbox.cassandra import CassandraOutbox, CassandraRows
@@ -200,6 +202,20 @@ def told(keyspace: Keyspace, stores: Stores) -> Told:
 
 
 _CHUNK = 1_000  # tweets or marks between which others have their turn
+_LOADS = 20
+
+
+async def _until_done(write: Callable[[], Awaitable[Any]]) -> None:
+    """Writes that may be made again: a small server that is loaded with rows may need a moment."""
+    for _ in range(_LOADS):
+        try:
+            await write()
+        except Unavailable:
+            continue
+        return
+    raise AssertionError("rows cannot be loaded")
+
+
 _AT_ONCE = 100  # rows of one partition that are written as one
 
 
@@ -220,10 +236,10 @@ def at_scale(keyspace: Keyspace, stores: Stores) -> TweetsAtScale:
             some[start : start + _AT_ONCE] for some in partitions.values() for start in range(0, len(some), _AT_ONCE)
         ]
         alone = [batch[0] for batch in batches if len(batch) == 1]
-        await db.many(alone, reads=False, deadline=300.0)
+        await _until_done(lambda: db.many(alone, reads=False, concurrency=32, deadline=60.0))
         for start in range(0, len(batches), 16):
             together = [batch for batch in batches[start : start + 16] if len(batch) > 1]
-            await asyncio.gather(*(db.batch(batch, idempotent=True) for batch in together))
+            await _until_done(lambda some=together: asyncio.gather(*(db.batch(one, idempotent=True) for one in some)))
 
     async def write_all(tweets: Sequence[StoredTweet], mentioned: Collection[int]) -> None:
         for start in range(0, len(tweets), _CHUNK):

@@ -13,11 +13,7 @@ from tests.stores.suites.scale import TweetsAtScale, TweetsAtScaleSuite
 from .cassandra_stores import at_scale, empty, opened
 
 
-class TestTweets(TweetsAtScaleSuite):
-    """All of the suite."""
-
-    rows = 100_000
-
+class _OnCassandra(TweetsAtScaleSuite):
     @pytest.fixture(autouse=True)
     def keyspace(self, tweets_keyspace: str) -> None:
         """Where `opened` opens it."""
@@ -29,3 +25,18 @@ class TestTweets(TweetsAtScaleSuite):
         async with opened(self.url) as (keyspace, stores):
             await empty(keyspace.db)
             yield at_scale(keyspace, stores)
+
+
+class TestTweets(_OnCassandra):
+    """Lists of tweets, each of which is a partition of its own besides: writing 100,000 of them takes minutes."""
+
+    rows = 20_000
+    test_marks_are_whole_from_both_ends = None  # below
+
+
+class TestMarks(_OnCassandra):
+    """Lists of those who like a tweet, and of what somebody likes."""
+
+    rows = 100_000
+    test_lists_of_tweets_are_whole = None  # above
+    test_retweets_are_whole = None
