@@ -40,6 +40,7 @@ from neo4j import (
 from neo4j.exceptions import AuthError, ClientError, DriverError, IncompleteCommit, Neo4jError, ResultError
 
 from mesh.errors import Unavailable
+from mesh.resilience.breaker import Breaker
 
 T = TypeVar("T")
 Params: TypeAlias = dict[str, Any]
@@ -51,6 +52,8 @@ _POOL_S = 60.0  # a unit's own deadline is shorter, and ends the wait for a conn
 _LONGEST_PAUSE_S = 0.05  # before a unit that lost against another one runs again
 _LEAST_TIMEOUT_S = 0.01  # a server takes no timeout of nothing
 _CLOSE_S = 10.0
+_BREAKER_FAILURES = 10  # in a row, before a server is left alone
+_BREAKER_S = 0.2, 2.0  # for so long at first, and at most
 _UNIQUE = "Neo.ClientError.Schema.ConstraintValidationFailed"
 # Errors of clients that speak of the server: the time was up, who may enter, which databases there are.
 _UNAVAILABLE_CODES = ("Neo.ClientError.Transaction.", "Neo.ClientError.Security.", "Neo.ClientError.Database.")
@@ -147,26 +150,35 @@ class Neo4jTx(ABC):
 Unit: TypeAlias = Callable[[Neo4jTx], Awaitable[T]]
 
 
+class _Unknown(Unavailable):
+    """A commit whose answer got lost."""
+
+
 class _WriteTx(Neo4jTx):
-    def __init__(self, transaction: AsyncTransaction) -> None:
+    def __init__(self, transaction: AsyncTransaction, answered: Callable[[], None]) -> None:
         super().__init__()
         self._transaction = transaction
+        self._answered = answered
 
     async def run(self, query: str, params: Params | None = None) -> list[Record]:
-        return await _records(await self._transaction.run(query, params))
+        records = await _records(await self._transaction.run(query, params))
+        self._answered()
+        return records
 
 
 class _ReadTx(Neo4jTx):
     """Each query is a transaction of its own: there is no snapshot to keep open, and it saves two trips."""
 
-    def __init__(self, session: AsyncSession, until: float) -> None:
+    def __init__(self, session: AsyncSession, until: float, answered: Callable[[], None]) -> None:
         super().__init__()
         self._session = session
         self._until = until
+        self._answered = answered
 
     async def run(self, query: str, params: Params | None = None) -> list[Record]:
         result = await self._session.run(Query(query, timeout=_left(self._until)), params)
         records = await _records(result)
+        self._answered()
         if (await result.consume()).counters.contains_updates:
             raise TypeError("a unit that reads has written")
         return records
@@ -181,7 +193,10 @@ def _left(until: float) -> float:
 
 
 class Neo4jDatabase:
-    """A database of a Neo4j server. Open one a process and URL, from within the event loop that uses it."""
+    """A database of a Neo4j server. Open one a process and URL, from within the event loop that uses it.
+
+    A server that is not there, or answers nobody, is asked by one unit now and then; others hear of it at once.
+    """
 
     def __init__(self, driver: AsyncDriver, database: str | None, deadline: float, limit: int) -> None:
         self._driver = driver
@@ -190,6 +205,8 @@ class Neo4jDatabase:
         self._limit = limit
         self._waiting = 0
         self._closed = False
+        self._breaker = Breaker("database", threshold=_BREAKER_FAILURES, open_s=_BREAKER_S[0], max_open_s=_BREAKER_S[1])
+        self._answered_at = 0.0  # when the server last answered anybody
 
     @classmethod
     async def open(
@@ -226,7 +243,7 @@ class Neo4jDatabase:
 
         async def attempt(until: float) -> T:
             async with self._session() as session:
-                return await unit(_ReadTx(session, until))
+                return await unit(_ReadTx(session, until, self._answered))
 
         return await self._bounded("read", attempt, _name(unit), deadline)
 
@@ -250,7 +267,7 @@ class Neo4jDatabase:
                 self._session() as session,
                 await session.begin_transaction(timeout=_left(until)) as transaction,
             ):
-                tx = _WriteTx(transaction)
+                tx = _WriteTx(transaction, self._answered)
                 value = await unit(tx)
                 for step in tx._before:
                     await step(tx)
@@ -258,7 +275,7 @@ class Neo4jDatabase:
                     await transaction.commit()
                 except DriverError as error:
                     # What a commit did whose answer got lost is not known, so it is not done twice.
-                    raise Unavailable("the database may have committed, or not") from error
+                    raise _Unknown("the database may have committed, or not") from error
             _run_callbacks(tx._callbacks, _name(unit))
             return value
 
@@ -276,26 +293,49 @@ class Neo4jDatabase:
             raise Unavailable("the database is closed")
         if self._waiting >= self._limit:
             raise Unavailable(f"too many {kind}s wait for the database")
+        self._breaker.before()
         seconds = self._deadline if deadline is None else deadline
         started = time.monotonic()
         self._waiting += 1
+        alive: bool | None = True  # None: nothing was learnt about the server
         try:
             async with asyncio.timeout(seconds) as limit:
                 return await _retried(attempt, started + seconds)
         except TimeoutError as error:
             if not limit.expired():  # the unit's own
                 raise
+            alive = self._answered_at >= started  # a unit may be too slow where others are served
             raise Unavailable(f"the database did not {kind} in time") from error
+        except _Unknown:
+            alive = False
+            raise
         except OSError as error:
+            alive = False
             raise Unavailable("the database cannot answer now") from error
         except (DriverError, Neo4jError) as error:
             if unavailable(error):
+                alive = isinstance(error, Neo4jError) and error.is_retryable()
                 raise Unavailable("the database cannot answer now") from error
+            raise
+        except asyncio.CancelledError:
+            alive = None
             raise
         finally:
             self._waiting -= 1
+            self._learn(alive)
             if (took := time.monotonic() - started) > _SLOW_S:
                 _log.warning("slow unit of work", kind=kind, unit=name, ms=round(took * 1000))
+
+    def _learn(self, alive: bool | None) -> None:
+        if alive:
+            self._breaker.success()
+        elif alive is None:
+            self._breaker.abandoned()
+        else:
+            self._breaker.failure()
+
+    def _answered(self) -> None:
+        self._answered_at = time.monotonic()
 
     async def close(self) -> None:
         """Closes every connection. Safe to call twice."""

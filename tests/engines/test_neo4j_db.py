@@ -223,6 +223,14 @@ async def test_without_the_server_callers_are_told_and_with_it_they_are_served_a
             await db.read(things)
         assert asyncio.get_running_loop().time() - started < 5.0
         await asyncio.to_thread(own_server.up)
+
+        async def serves() -> bool:  # one of them asks now and then
+            try:
+                return bool(await db.read(things, deadline=30.0))
+            except Unavailable:
+                return False
+
+        await eventually(serves, seconds=60.0)
         there = await db.read(things, deadline=60.0)
         assert set(accepted) <= set(there), "what was answered is on disk"
         assert len(there) == len(set(there)), "and nothing is there twice"
