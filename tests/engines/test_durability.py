@@ -6,9 +6,9 @@ whether it makes them. (On SQLite, bytes that were not flushed are dropped: test
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
@@ -44,7 +44,7 @@ from views.entry import Entry
 from .cassandra_stores import SCHEMA as CASSANDRA_SCHEMA
 from .cassandra_stores import opened as opened_cassandra
 from .durability import survive
-from .engines import schema
+from .engines import FOLDER, schema
 from .neo4j_stores import SCHEMA as NEO4J_SCHEMA
 
 pytestmark = pytest.mark.timeout(300)
@@ -63,19 +63,20 @@ async def topic_settings(url: str, topic: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[Callable[[Engine], Control]]:
+def started() -> Iterator[Callable[[Engine], Control]]:
     """Starts an engine of the test's own, which is stopped after it."""
+    folder = FOLDER / f"durability-{uuid.uuid4().hex[:8]}"
     controls: list[Control] = []
 
     def start(engine: Engine) -> Control:
-        tmp_path.chmod(0o755)  # PostgreSQL runs as another user when it is started by root
-        controls.append(Control(engine, tmp_path / "engines"))
+        controls.append(Control(engine, folder))
         controls[-1].up()
         return controls[-1]
 
     yield start
     for control in controls:
         control.down()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 async def test_postgresql_keeps_what_it_acknowledged(started: Callable[[Engine], Control]) -> None:
