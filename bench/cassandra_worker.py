@@ -25,7 +25,7 @@ from mesh.db.cassandra import Cassandra, Decision, Params, Row, Statement
 from mesh.outbox.cassandra import CassandraOutbox
 from services.tweet.domain import StoredTweet
 from services.tweet.store.base import TweetStore
-from services.tweet.store.open import on_cassandra
+from services.tweet.store.cassandra.stores import on_cassandra
 
 Step: TypeAlias = tuple[str, list[Statement]]
 """What is asked of the database at once: `one`, `condition`, `batch` or `many`, and the statements."""

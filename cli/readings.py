@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from mesh.db.cassandra import Cassandra
-from mesh.db.neo4j import Neo4jDatabase
 from mesh.db.sql import Database, Tx
+
+if TYPE_CHECKING:
+    from mesh.db.cassandra import Cassandra
+    from mesh.db.neo4j import Neo4jDatabase
 
 Pairs = dict[int, frozenset[int]]
 """For each person, others; absent for none."""
@@ -185,12 +187,12 @@ class CassandraTweets:
 
 def graph_of(db: Database | Neo4jDatabase) -> Graph:
     """The reading of a graph store."""
-    return Neo4jGraph(db) if isinstance(db, Neo4jDatabase) else SqlGraph(db)
+    return SqlGraph(db) if isinstance(db, Database) else Neo4jGraph(db)
 
 
 def tweets_of(db: Database | Cassandra) -> Tweets:
     """The reading of a tweets store."""
-    return CassandraTweets(db) if isinstance(db, Cassandra) else SqlTweets(db)
+    return SqlTweets(db) if isinstance(db, Database) else CassandraTweets(db)
 
 
 async def outbox_of(db: Database) -> Outbox:

@@ -6,14 +6,17 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from cli.errors import StoreError
 from cli.state import MeshState
-from mesh.db.cassandra import Cassandra
-from mesh.db.neo4j import Neo4jDatabase, is_neo4j
+from mesh.db.schemes import is_cassandra, is_neo4j
 from mesh.db.sql import Database
 from mesh.errors import Unavailable
+
+if TYPE_CHECKING:
+    from mesh.db.cassandra import Cassandra
+    from mesh.db.neo4j import Neo4jDatabase
 
 _OPEN_S = 10.0
 
@@ -79,17 +82,26 @@ async def open_stores(state: MeshState, operator: Mapping[str, str] | None = Non
                 opened, service, Database.open(store_url(state, service, name, environment), deadline=_OPEN_S)
             )
 
-        graph_url = store_url(state, "graph", "ROOKERY_GRAPH_URL", environment)
-        tweets_url = store_url(state, "tweet", "ROOKERY_TWEETS_URL", environment)
+        async def graph(name: str) -> Database | Neo4jDatabase:
+            url = store_url(state, "graph", name, environment)
+            if not is_neo4j(url):
+                return await database("graph", name)
+            from mesh.db.neo4j import Neo4jDatabase
+
+            return await _opened(opened, "graph", Neo4jDatabase.open(url, deadline=_OPEN_S))
+
+        async def tweets(name: str) -> Database | Cassandra:
+            url = store_url(state, "tweet", name, environment)
+            if not is_cassandra(url):
+                return await database("tweet", name)
+            from mesh.db.cassandra import Cassandra
+
+            return await _opened(opened, "tweet", Cassandra.open(url, deadline=_OPEN_S))
 
         yield Stores(
             users=await database("user", "ROOKERY_USERS_URL"),
-            graph=await _opened(opened, "graph", Neo4jDatabase.open(graph_url, deadline=_OPEN_S))
-            if is_neo4j(graph_url)
-            else await database("graph", "ROOKERY_GRAPH_URL"),
-            tweets=await _opened(opened, "tweet", Cassandra.open(tweets_url, deadline=_OPEN_S))
-            if tweets_url.startswith("cassandra:")
-            else await database("tweet", "ROOKERY_TWEETS_URL"),
+            graph=await graph("ROOKERY_GRAPH_URL"),
+            tweets=await tweets("ROOKERY_TWEETS_URL"),
             bus_url=store_url(state, "fanout", "ROOKERY_BUS_URL", environment),
             cache_url=store_url(state, "fanout", "ROOKERY_CACHE_URL", environment),
         )

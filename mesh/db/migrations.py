@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from mesh.db.schemes import is_cassandra, is_neo4j
 from mesh.db.sql import PG_UNAVAILABLE, PooledBackend, enable_wal, sqlite_error, sqlite_path
 from mesh.errors import Unavailable
 
@@ -96,12 +97,12 @@ async def migrate(url: str, folder: Path, *, unfinished: bool = False) -> list[s
             statement failed, or a copy to the store is under way.
         Unavailable: the database cannot be reached.
     """
-    if url.startswith("cassandra://"):
+    if is_cassandra(url):
         from mesh.db.cassandra_migrations import migrate_cassandra  # its driver is not for those who have no need of it
 
         cql = await asyncio.to_thread(load_migrations, folder, "cql")
         return await migrate_cassandra(url, cql, unfinished=unfinished)
-    if url.startswith(("neo4j", "bolt")):
+    if is_neo4j(url):
         from mesh.db.neo4j_migrations import migrate_neo4j
 
         cypher = await asyncio.to_thread(load_migrations, folder, "cypher")

@@ -39,13 +39,13 @@ from neo4j import (
 )
 from neo4j.exceptions import AuthError, ClientError, DriverError, IncompleteCommit, Neo4jError, ResultError
 
+from mesh.db.schemes import NEO4J_SCHEMES
 from mesh.errors import Unavailable
 from mesh.resilience.breaker import Breaker
 
 T = TypeVar("T")
 Params: TypeAlias = dict[str, Any]
 
-_SCHEMES = ("neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc")
 _SLOW_S = 0.25
 _LOST_ATTEMPTS = 3  # connections that a unit may lose before its caller hears of it
 _POOL_S = 60.0  # a unit's own deadline is shorter, and ends the wait for a connection
@@ -79,18 +79,15 @@ class Address:
         Raises ValueError for anything else; the message has no password.
         """
         parts = urlsplit(url)
-        if parts.scheme not in _SCHEMES or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"no URL of a Neo4j server: use neo4j://name:password@host:port ({', '.join(_SCHEMES)})")
+        if parts.scheme not in NEO4J_SCHEMES or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(
+                f"no URL of a Neo4j server: use neo4j://name:password@host:port ({', '.join(NEO4J_SCHEMES)})"
+            )
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         who = parts.netloc.rpartition("@")[0]
         name, _, password = who.partition(":")
         auth = (unquote(name), unquote(password)) if who else None
         return cls(f"{parts.scheme}://{host}:{parts.port or 7687}", auth, parts.path.strip("/") or None)
-
-
-def is_neo4j(url: str) -> bool:
-    """Whether a URL names a Neo4j server."""
-    return urlsplit(url).scheme in _SCHEMES
 
 
 def driver_of(address: Address, *, pool_size: int, timeout: float) -> AsyncDriver:
@@ -389,4 +386,4 @@ def _run_callbacks(callbacks: list[Callable[[], None]], name: str) -> None:
             _log.exception("an after-commit callback failed", unit=name)
 
 
-__all__ = ["Address", "Neo4jDatabase", "Neo4jTx", "Params", "Unit", "is_neo4j"]
+__all__ = ["Address", "Neo4jDatabase", "Neo4jTx", "Params", "Unit"]

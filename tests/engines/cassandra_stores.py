@@ -22,10 +22,11 @@ from mesh.outbox.cassandra import CassandraOutbox, CassandraRows
 from scripts.engines.control import Control
 from services.tweet.domain import Mark, StoredTweet
 from services.tweet.store.base import CountCheck, CountStore, PollStore, TweetStore
+from services.tweet.store.cassandra.stores import on_cassandra
 from services.tweet.store.cassandra.tweets import marked, rows_of
 from services.tweet.store.cassandra.writes import WRITES, Row
 from services.tweet.store.erasure import Remains
-from services.tweet.store.open import Stores, on_cassandra
+from services.tweet.store.open import Stores
 from tests.stores.suites.events import Event
 from tests.stores.suites.scale import FIRST, TweetsAtScale
 from tests.stores.suites.told_it_timed_out import Told

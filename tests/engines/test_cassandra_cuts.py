@@ -18,7 +18,8 @@ from mesh.db.cassandra import Cassandra
 from mesh.errors import Unavailable
 from mesh.outbox.cassandra import CassandraOutbox
 from services.tweet.domain import Choice, Mark, StoredPoll, StoredTweet
-from services.tweet.store.open import Stores, on_cassandra
+from services.tweet.store.cassandra.stores import on_cassandra
+from services.tweet.store.open import Stores
 
 from .cassandra_stores import DEADLINE_S, content, empty
 from .cuts import CUTS, DIES, Cut, DiedError

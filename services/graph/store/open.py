@@ -7,20 +7,15 @@ from dataclasses import dataclass
 
 from mesh.bus.base import Bus
 from mesh.db.leases import SqlLeases
-from mesh.db.neo4j import Neo4jDatabase, is_neo4j
-from mesh.db.neo4j_leases import Neo4jLeases
+from mesh.db.schemes import is_neo4j
 from mesh.db.sql import Database
 from mesh.ids import LeaseStore
-from mesh.outbox.neo4j import Neo4jOutbox
 from mesh.outbox.relay import Outbox, OutboxOptions
 from mesh.outbox.sql import SqlOutbox
 from services.graph.domain import Line
 from services.graph.store.base import GraphStore
 from services.graph.store.erasure import Remains, SqlRemains
 from services.graph.store.lists import ListStore
-from services.graph.store.neo4j import Neo4jGraphStore
-from services.graph.store.neo4j_erasure import Neo4jRemains
-from services.graph.store.neo4j_lists import Neo4jListStore
 from services.graph.store.sql import SqlGraphStore
 from services.graph.store.sql_lists import SqlListStore
 
@@ -49,7 +44,7 @@ async def open_stores(url: str, bus: Bus, line: Line, options: OutboxOptions | N
     """Opens them.
 
     Args:
-        url: as for `Neo4jDatabase.open`, or as for `Database.open`.
+        url: as for mesh.db.neo4j.Neo4jDatabase.open, or as for `Database.open`.
         bus: where events go.
         line: from how many followers on an audience is pulled.
         options: batches and times of the outbox.
@@ -59,16 +54,9 @@ async def open_stores(url: str, bus: Bus, line: Line, options: OutboxOptions | N
         Unavailable: the database cannot be opened now.
     """
     if is_neo4j(url):
-        neo4j = await Neo4jDatabase.open(url)
-        nodes = Neo4jOutbox(neo4j, bus, _SOURCE, options=options)
-        return Stores(
-            Neo4jGraphStore(neo4j, nodes, line),
-            Neo4jListStore(neo4j, nodes),
-            Neo4jRemains(neo4j),
-            Neo4jLeases(neo4j),
-            nodes,
-            neo4j.close,
-        )
+        from services.graph.store.neo4j_stores import open_neo4j  # its driver is not for those who have no need of it
+
+        return await open_neo4j(url, bus, _SOURCE, line, options)
     sql = await Database.open(url)
     rows = SqlOutbox(sql, bus, _SOURCE, options=options)
     return Stores(

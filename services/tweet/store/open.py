@@ -6,20 +6,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from mesh.bus.base import Bus
-from mesh.db.cassandra import Cassandra
-from mesh.db.cassandra_leases import CassandraLeases
 from mesh.db.leases import SqlLeases
+from mesh.db.schemes import is_cassandra
 from mesh.db.sql import Database
 from mesh.ids import LeaseStore
-from mesh.outbox.cassandra import CassandraOutbox
 from mesh.outbox.relay import Outbox, OutboxOptions
 from mesh.outbox.sql import SqlOutbox
 from services.tweet.store.base import CountCheck, CountStore, PollStore, TweetStore
-from services.tweet.store.cassandra.checks import CassandraCheck
-from services.tweet.store.cassandra.counts import CassandraCounts
-from services.tweet.store.cassandra.erasure import CassandraRemains
-from services.tweet.store.cassandra.journal import Journal
-from services.tweet.store.cassandra.tweets import CassandraTweets
 from services.tweet.store.checks import SqlCountCheck
 from services.tweet.store.erasure import Remains, SqlRemains
 from services.tweet.store.sql import SqlTweetStore
@@ -64,9 +57,10 @@ async def open_stores(url: str, bus: Bus, *, outbox_keep_seconds: int) -> Stores
     Raises what Cassandra.open and Database.open do.
     """
     options = OutboxOptions.keeping(outbox_keep_seconds)
-    if url.startswith("cassandra:"):
-        cassandra = await Cassandra.open(url)
-        return on_cassandra(cassandra, CassandraOutbox(cassandra, bus, _SOURCE, options=options))
+    if is_cassandra(url):
+        from services.tweet.store.cassandra.stores import open_cassandra  # its driver is not for those without need
+
+        return await open_cassandra(url, bus, _SOURCE, options)
     db = await Database.open(url)
     return on_sql(db, SqlOutbox(db, bus, _SOURCE, options=options))
 
@@ -83,29 +77,4 @@ def on_sql(db: Database, outbox: SqlOutbox) -> Stores:
         SqlLeases(db),
         outbox,
         db.close,
-    )
-
-
-def on_cassandra(db: Cassandra, outbox: CassandraOutbox, *, grace_s: float = 5.0, patience_s: float = 8.0) -> Stores:
-    """The adapter for Cassandra; the times are Journal's."""
-    journal = Journal(db, outbox, grace_s=grace_s, patience_s=patience_s)
-    tweets = CassandraTweets(db, journal, outbox)
-    counts = CassandraCounts(db, journal, outbox)
-
-    async def close() -> None:
-        await journal.close()
-        await db.close()
-
-    return Stores(
-        tweets,
-        tweets.polls,
-        counts,
-        CassandraCheck(db, journal, outbox, counts, tweets.polls),
-        CassandraRemains(db, journal, outbox, tweets.polls),
-        CassandraLeases(db),
-        outbox,
-        close,
-        {"completing": journal.run},
-        # Rows are counted by many small reads there, and not by one query.
-        compares_each_s=5.0,
     )

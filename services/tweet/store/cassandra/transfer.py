@@ -28,10 +28,10 @@ from services.tweet.domain import Mark, StoredTweet
 from services.tweet.store.cassandra.journal import Journal
 from services.tweet.store.cassandra.polls import part_of
 from services.tweet.store.cassandra.rows import POLL, tweet_rows, votes_of
+from services.tweet.store.cassandra.stores import on_cassandra
 from services.tweet.store.cassandra.tweets import marked, rows_of
 from services.tweet.store.cassandra.windows import MENTIONS, week_of
 from services.tweet.store.cassandra.writes import WRITES, Row
-from services.tweet.store.open import on_cassandra
 
 _OPEN_S = 10.0
 _DEADLINE_S = 60.0
