@@ -194,8 +194,8 @@ async def test_a_store_is_used_as_long_as_its_leases_are_renewed(tmp_path: Path)
         await eventually(lambda: said, ["tweet-1"] * 2)
         await leases.renew("tweet-1", lease.worker, -1)  # it ends, as that of a process that was killed
         await waiting
-        await leases.acquire("tweet-2", 60_000)
-        await leases.release("tweet-2", lease.worker)
+        other = await leases.acquire("tweet-2", 60_000)
+        await leases.release("tweet-2", other.worker)
         await wait_until_unused(store)
 
 
