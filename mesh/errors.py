@@ -227,6 +227,9 @@ _BY_CODE: dict[grpc.StatusCode, type[MeshError]] = {
     )
 }
 
+STATUSES: Mapping[str, int] = {code.name: error.status for code, error in _BY_CODE.items()}
+"""HTTP status by the name of a gRPC code."""
+
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> MeshError:
     """The error that another service raised, so that a handler can pass it on by not catching it.

@@ -1,4 +1,4 @@
-"""Generates `gen/` from `proto/`: stubs, type stubs and one descriptor set.
+"""Generates `gen/` from `proto/`: stubs, type stubs, one descriptor set, and the OpenAPI document of the REST face.
 
 usage: python scripts/gen.py [OUT]      (OUT is gen/ when absent)
        python scripts/gen.py --image F  (only a descriptor set with comments, for buf)
@@ -9,7 +9,9 @@ descriptor inside the protovalidate wheel. So one compiler, pinned, reads everyt
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from importlib import resources
@@ -31,6 +33,11 @@ def run(*args: str) -> None:
         raise SystemExit(status)
 
 
+def image(paths: list[str], out: Path, sources: list[str]) -> None:
+    """Writes a descriptor set with comments."""
+    run(*paths, "--include_imports", "--include_source_info", f"--descriptor_set_out={out}", *sources)
+
+
 def main(argv: list[str]) -> None:
     """Writes what `argv` asks for."""
     google = Path(annotations_pb2.__file__).parent.parent.parent
@@ -50,7 +57,7 @@ def main(argv: list[str]) -> None:
         validate.write_bytes(described.SerializeToString())
         paths = [f"-I{PROTO}", f"-I{google}", f"-I{well_known}", f"--descriptor_set_in={validate}"]
         if argv[:1] == ["--image"]:
-            run(*paths, "--include_imports", "--include_source_info", f"--descriptor_set_out={argv[1]}", *sources)
+            image(paths, Path(argv[1]), sources)
             return
         out = Path(argv[0]) if argv else ROOT / "gen"
         fresh = Path(scratch) / "gen"
@@ -70,6 +77,16 @@ def main(argv: list[str]) -> None:
             while folder != fresh:
                 (folder / "__init__.py").touch()
                 folder = folder.parent
+        described_with_comments = Path(scratch) / "image.binpb"
+        image(paths, described_with_comments, sources)
+        # A process of its own: what it imports stands on the stubs that were just made.
+        subprocess.run(
+            [sys.executable, str(ROOT / "scripts" / "openapi.py"), described_with_comments, fresh / "openapi.json"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join((str(fresh), str(ROOT)))},
+            check=True,
+        )
+        for left in fresh.rglob("__pycache__"):
+            shutil.rmtree(left)
         if out.exists():
             shutil.rmtree(out)
         shutil.copytree(fresh, out)

@@ -7,7 +7,7 @@ one dictionary look-up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -140,6 +140,18 @@ _USER_EXPANSIONS = {"pinned_tweet_id": "pinned_tweet_id"}
 _USER_POST_EXPANSIONS = {"pinned_post_id": "pinned_post_id"}
 _USER_EXPANSIONS_ABSENT = frozenset(["affiliation.user_id", "most_recent_tweet_id", "most_recent_post_id"])
 
+FIELDS: Mapping[str, frozenset[str]] = {
+    "tweet.fields": _TWEET_FIELDS | _TWEET_ABSENT,
+    "post.fields": _POST_FIELDS | _TWEET_ABSENT,
+    "user.fields": _USER_FIELDS | _USER_ABSENT,
+    "poll.fields": _POLL_FIELDS,
+}
+"""Names that each parameter takes."""
+TWEET_EXPANSIONS = _TWEET_EXPANSIONS.keys() | _POST_EXPANSIONS.keys() | _TWEET_EXPANSIONS_ABSENT
+"""Expansions of tweets, those of both vocabularies; a request uses one of the two."""
+USER_EXPANSIONS = _USER_EXPANSIONS.keys() | _USER_POST_EXPANSIONS.keys() | _USER_EXPANSIONS_ABSENT
+"""The same of people."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -215,10 +227,10 @@ def _plan(
     shown = {known[name] for name in wanted if name in known}
     of_tweet, of_post, of_user = _names(tweet_fields), _names(post_fields), _names(user_fields)
     of_poll = _names(poll_fields)
-    _check("tweet.fields", of_tweet, _TWEET_FIELDS | _TWEET_ABSENT)
-    _check("post.fields", of_post, _POST_FIELDS | _TWEET_ABSENT)
-    _check("user.fields", of_user, _USER_FIELDS | _USER_ABSENT)
-    _check("poll.fields", of_poll, _POLL_FIELDS)
+    _check("tweet.fields", of_tweet, FIELDS["tweet.fields"])
+    _check("post.fields", of_post, FIELDS["post.fields"])
+    _check("user.fields", of_user, FIELDS["user.fields"])
+    _check("poll.fields", of_poll, FIELDS["poll.fields"])
     fields = {_as_posts(name) if posts else name for name in of_tweet | of_post | (shown if of_tweets else set())}
     fields |= {"default", "edit_history_post_ids" if posts else "edit_history_tweet_ids"}
     return Plan(

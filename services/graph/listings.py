@@ -25,8 +25,10 @@ from views.visibility import Surface
 _DEFAULT_PAGE = 100  # as the X API has it
 _MAX_TEXT = 1024
 _DEFAULT = frozenset({"id", "name"})
-_FIELDS = frozenset(field.name for field in List.DESCRIPTOR.fields)
-_EXPANSIONS = frozenset({"owner_id"})
+FIELDS = frozenset(field.name for field in List.DESCRIPTOR.fields)
+"""Names that `list.fields` takes."""
+EXPANSIONS = frozenset({"owner_id"})
+"""What lists can be expanded with."""
 
 
 class Choosing(Protocol):
@@ -89,8 +91,8 @@ def lists_plan(request: Choosing) -> ListPlan:
 
 @lru_cache(maxsize=256)
 def _plan(list_fields: str, user_fields: str, expansions: str) -> ListPlan:
-    members = _names("list.fields", list_fields, _FIELDS)
-    owners = bool(_names("expansions", expansions, _EXPANSIONS))
+    members = _names("list.fields", list_fields, FIELDS)
+    owners = bool(_names("expansions", expansions, EXPANSIONS))
     users = users_plan(_OfUsers(Fields(fields=user_fields)))
     return ListPlan(_DEFAULT | members | ({"owner_id"} if owners else set()), owners, users.cut_user)
 
@@ -194,6 +196,6 @@ class Listings:
 
 def _cut(listed: PeopleList, members: frozenset[str]) -> List:
     whole = resource(listed)
-    for name in _FIELDS - members:
+    for name in FIELDS - members:
         whole.ClearField(name)  # type: ignore[arg-type]
     return whole

@@ -91,7 +91,7 @@ class ExportServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetExportArchive(self, request, context):
-        """GetExportArchive streams an archive of the viewer's, a ZIP file. Callers:
+        """GetExportArchive streams an archive of the viewer's, a ZIP file (application/zip). Callers:
         outside clients. Access: one row, and an object read in pieces.
         Errors: NOT_FOUND for none, for another's, and for one that is not ready.
         """

@@ -51,7 +51,7 @@ class ExportServiceStub:
     first. Callers: outside clients. Access: rows of one person, 20 at most.
     """
     GetExportArchive: _grpc.UnaryStreamMultiCallable[_export_service_pb2.GetExportArchiveRequest, _httpbody_pb2.HttpBody]
-    """GetExportArchive streams an archive of the viewer's, a ZIP file. Callers:
+    """GetExportArchive streams an archive of the viewer's, a ZIP file (application/zip). Callers:
     outside clients. Access: one row, and an object read in pieces.
     Errors: NOT_FOUND for none, for another's, and for one that is not ready.
     """
@@ -78,7 +78,7 @@ class ExportServiceAsyncStub(ExportServiceStub):
     first. Callers: outside clients. Access: rows of one person, 20 at most.
     """
     GetExportArchive: _aio.UnaryStreamMultiCallable[_export_service_pb2.GetExportArchiveRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """GetExportArchive streams an archive of the viewer's, a ZIP file. Callers:
+    """GetExportArchive streams an archive of the viewer's, a ZIP file (application/zip). Callers:
     outside clients. Access: one row, and an object read in pieces.
     Errors: NOT_FOUND for none, for another's, and for one that is not ready.
     """
@@ -126,7 +126,7 @@ class ExportServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _export_service_pb2.GetExportArchiveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
-        """GetExportArchive streams an archive of the viewer's, a ZIP file. Callers:
+        """GetExportArchive streams an archive of the viewer's, a ZIP file (application/zip). Callers:
         outside clients. Access: one row, and an object read in pieces.
         Errors: NOT_FOUND for none, for another's, and for one that is not ready.
         """
