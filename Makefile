@@ -9,8 +9,9 @@ DATA ?= .rookery
 ENGINES ?=
 PARTS ?=
 NODES ?= 1
+REQUESTS ?= 20000
 
-.PHONY: help run test test-engines test-fast engines engines-down lint gen breaking lock clean
+.PHONY: help run test test-engines test-fast fuzz-rest engines engines-down lint gen breaking lock clean
 
 help:  ## Says what there is.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +24,9 @@ test: $(DEV)  ## Runs all tests on the embedded profile.
 
 test-engines: $(DEV)  ## Runs the stores' tests on real engines, and the mesh's on them (PARTS="kafka mesh" for some).
 	$(BIN)/python scripts/test_engines.py $(PARTS)
+
+fuzz-rest: $(DEV)  ## Sends generated requests to a mesh of its own and compares answers with the document (REQUESTS=20000).
+	REQUESTS=$(REQUESTS) $(BIN)/python -m pytest -p no:xdist -s --timeout 3600 tests/e2e/test_generated_requests.py
 
 engines: $(RUN)  ## Installs and starts real stores of the cluster profile (ENGINES="postgresql ..." for some, NODES=1).
 	$(BIN)/rookery engines up $(ENGINES) --nodes $(NODES)

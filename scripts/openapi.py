@@ -120,7 +120,7 @@ class Document:
         self._schemas: dict[str, Schema] = {}
         self._sources: dict[str, tuple[object, ...]] = {}
         self._statuses: set[int] = set()
-        self._scopes: set[str] = set()
+        self._in_paths: set[str] = set()
         self._methods = {
             f"/{service.full_name}/{method.name}": method
             for service in contracts.services
@@ -135,6 +135,7 @@ class Document:
         """
         paths: dict[str, dict[str, Schema]] = {}
         ids: set[str] = set()
+        self._in_paths = {name for operation in known for name in _VARIABLE.findall(operation.path)}
         for operation in known:
             described = self._operation(operation)
             name = str(described["operationId"])
@@ -200,7 +201,8 @@ class Document:
             "tags": [_tag(service)],
         }
         parameters = [self._in_path(taken.fields_by_name[name]) for name in bound]
-        rest = [field for field in taken.fields if field.name not in bound]
+        # A name that is part of any path is a parameter nowhere (cli.edge).
+        rest = [field for field in taken.fields if field.name not in self._in_paths]
         if not operation.body:
             shown = method.output_type.fields_by_name.get("data")
             of = shown.message_type.name if shown is not None and shown.message_type is not None else ""
@@ -331,7 +333,9 @@ class Document:
         most = _number(bounds.get("lte", _INT64 if wide else 2**31 - 1))
         if not wide:
             return {"type": "integer", "minimum": least, "maximum": most}
-        pattern = r"^[1-9][0-9]{0,18}$" if least > 0 else r"^(0|[1-9][0-9]{0,18})$" if least == 0 else r"^-?[0-9]{1,19}$"
+        pattern = (
+            r"^[1-9][0-9]{0,18}$" if least > 0 else r"^(0|[1-9][0-9]{0,18})$" if least == 0 else r"^-?[0-9]{1,19}$"
+        )
         if as_text:
             return {"type": "string", "pattern": pattern}
         return {"type": ["string", "integer"], "pattern": pattern, "minimum": least, "maximum": most}
@@ -345,7 +349,6 @@ class Document:
     def _answers(
         self, operation: Operation, method: MethodDescriptor, comment: str, access: Mapping[str, object]
     ) -> dict[str, Schema]:
-        success = re.search(r"\((20\d)\)", comment)
         answer: Schema = {
             "description": "What was asked for.",
             "headers": {"x-request-id": {"$ref": "#/components/headers/RequestId"}},
@@ -355,7 +358,7 @@ class Document:
             answer["content"] = dict.fromkeys(_types(comment) or ["*/*"], binary)
         else:
             answer["content"] = {"application/json": {"schema": self._told(method.output_type)}}
-        found: dict[str, Schema] = {success.group(1) if success else "200": answer}
+        found: dict[str, Schema] = dict.fromkeys(re.findall(r"\((20\d)\)", comment) or ["200"], answer)
         statuses = {*_ALWAYS, *(_WITH_BODY if operation.body else ())}
         if operation.path not in self._edge.public_paths:
             statuses.add(401)

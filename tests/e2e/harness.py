@@ -146,8 +146,7 @@ async def home_members(cache: CacheStore, viewer: int) -> dict[int, bytes]:
     return {unpack(member).tweet_id: member for member in members if len(member) == SIZE}
 
 
-# Words of the inside that no answer may have: names of packages, programs, stores and files.
-_INSIDE = (
+INSIDE = (
     "rookery.",
     "envoy",
     "grpc",
@@ -163,6 +162,7 @@ _INSIDE = (
     ".sock",
     ".py",
 )
+"""Words of the inside that no answer may have: names of packages, programs, stores and files."""
 
 
 def assert_problem(answer: httpx.Response, status: int, about: str = "") -> dict[str, Any]:
@@ -182,6 +182,6 @@ def assert_problem(answer: httpx.Response, status: int, about: str = "") -> dict
     messages = [error["message"] for error in problem["errors"]]
     assert all(messages) and messages
     assert about in " ".join(messages), messages
-    leaked = [word for word in _INSIDE if word in json.dumps(problem).lower()]
+    leaked = [word for word in INSIDE if word in json.dumps(problem).lower()]
     assert not leaked, problem
     return problem

@@ -13,7 +13,7 @@ from rookery.user.v1.user_mesh_pb2 import ResolveUsernamesRequest
 
 from mesh.client import Destination
 from mesh.context import current
-from mesh.errors import DeadlineExceeded, InvalidArgument, Unavailable, Unimplemented, Violation
+from mesh.errors import DeadlineExceeded, InvalidArgument, Unavailable, Violation
 from mesh.ids import LeasedIds
 from mesh.interceptors.viewer import require_self, require_viewer
 from services.tweet.domain import (
@@ -68,7 +68,10 @@ class CreateTweet:
         what may not be answered or quoted."""
         for field, _ in request.ListFields():
             if field.name in _NOT_YET:
-                raise Unimplemented(f"This server does not carry out `{field.name}` yet.")
+                raise InvalidArgument(
+                    "One or more parameters to your request was invalid.",
+                    violations=[Violation(field.name, "is not carried out by this server yet")],
+                )
         viewer = require_self(request.user_id) if request.user_id else require_viewer()
         text = checked_text(request.text, request.content)
         if request.HasField("poll") and request.quote_tweet_id:

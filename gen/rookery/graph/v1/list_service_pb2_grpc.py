@@ -130,8 +130,8 @@ class ListServiceServicer:
     """
 
     def CreateList(self, request, context):
-        """CreateList makes a list of the viewer's. The same request_id gives the same
-        list. Callers: outside clients. Access: one row. Errors: PERMISSION_DENIED
+        """CreateList makes a list of the viewer's (201). The same request_id gives the
+        same list. Callers: outside clients. Access: one row. Errors: PERMISSION_DENIED
         for more than 1,000.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -141,7 +141,8 @@ class ListServiceServicer:
     def UpdateList(self, request, context):
         """UpdateList changes what is given of the viewer's list. Callers: outside
         clients. Access: one row; after a change of `private` the members' counts
-        follow in pages.
+        follow in pages. Errors: NOT_FOUND for a list that is not there,
+        PERMISSION_DENIED for another's that shows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,7 +151,8 @@ class ListServiceServicer:
     def DeleteList(self, request, context):
         """DeleteList takes the viewer's list away, with its members, followers and
         pins. Doing it again changes nothing. Callers: outside clients. Access: one
-        row; what belongs to it goes in pages.
+        row; what belongs to it goes in pages. Errors: as UpdateList, NOT_FOUND and
+        PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -201,8 +203,8 @@ class ListServiceServicer:
     def AddListMember(self, request, context):
         """AddListMember puts a person on the viewer's list; twice changes nothing.
         Callers: outside clients. Access: one transaction on the membership, the
-        list and the person. Errors: NOT_FOUND for an unknown person,
-        PERMISSION_DENIED for the 5,001st and across a block.
+        list and the person. Errors: NOT_FOUND for an unknown person or list,
+        PERMISSION_DENIED for another's list, for the 5,001st and across a block.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,7 +212,8 @@ class ListServiceServicer:
 
     def RemoveListMember(self, request, context):
         """RemoveListMember takes a person from the viewer's list; whoever is not on
-        it stays off it. Callers: outside clients. Access: as AddListMember.
+        it stays off it. Callers: outside clients. Access: as AddListMember. Errors:
+        as UpdateList, NOT_FOUND and PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,7 +238,8 @@ class ListServiceServicer:
     def FollowList(self, request, context):
         """FollowList makes `id`, who must be the viewer, follow a list; twice changes
         nothing. Callers: outside clients. Access: one transaction on the follow
-        and the list. Errors: PERMISSION_DENIED for more than 5,000.
+        and the list. Errors: NOT_FOUND for a list that is not there,
+        PERMISSION_DENIED for more than 5,000.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -251,8 +255,8 @@ class ListServiceServicer:
 
     def PinList(self, request, context):
         """PinList keeps a list on top for `id`, who must be the viewer; twice changes
-        nothing. Callers: outside clients. Access: one row. Errors:
-        PERMISSION_DENIED for more than 5.
+        nothing. Callers: outside clients. Access: one row. Errors: NOT_FOUND for a
+        list that is not there, PERMISSION_DENIED for more than 5.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

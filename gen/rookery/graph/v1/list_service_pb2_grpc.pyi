@@ -39,19 +39,21 @@ class ListServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ListServiceAsyncStub: ...
     CreateList: _grpc.UnaryUnaryMultiCallable[_list_service_pb2.CreateListRequest, _list_service_pb2.CreateListResponse]
-    """CreateList makes a list of the viewer's. The same request_id gives the same
-    list. Callers: outside clients. Access: one row. Errors: PERMISSION_DENIED
+    """CreateList makes a list of the viewer's (201). The same request_id gives the
+    same list. Callers: outside clients. Access: one row. Errors: PERMISSION_DENIED
     for more than 1,000.
     """
     UpdateList: _grpc.UnaryUnaryMultiCallable[_list_service_pb2.UpdateListRequest, _list_service_pb2.UpdateListResponse]
     """UpdateList changes what is given of the viewer's list. Callers: outside
     clients. Access: one row; after a change of `private` the members' counts
-    follow in pages.
+    follow in pages. Errors: NOT_FOUND for a list that is not there,
+    PERMISSION_DENIED for another's that shows.
     """
     DeleteList: _grpc.UnaryUnaryMultiCallable[_list_service_pb2.DeleteListRequest, _list_service_pb2.DeleteListResponse]
     """DeleteList takes the viewer's list away, with its members, followers and
     pins. Doing it again changes nothing. Callers: outside clients. Access: one
-    row; what belongs to it goes in pages.
+    row; what belongs to it goes in pages. Errors: as UpdateList, NOT_FOUND and
+    PERMISSION_DENIED.
     """
     GetList: _grpc.UnaryUnaryMultiCallable[_list_service_pb2.GetListRequest, _list_service_pb2.GetListResponse]
     """GetList reads one list. Callers: outside clients. Access: one row, its
@@ -78,12 +80,13 @@ class ListServiceStub:
     AddListMember: _grpc.UnaryUnaryMultiCallable[_list_service_pb2.AddListMemberRequest, _list_service_pb2.AddListMemberResponse]
     """AddListMember puts a person on the viewer's list; twice changes nothing.
     Callers: outside clients. Access: one transaction on the membership, the
-    list and the person. Errors: NOT_FOUND for an unknown person,
-    PERMISSION_DENIED for the 5,001st and across a block.
+    list and the person. Errors: NOT_FOUND for an unknown person or list,
+    PERMISSION_DENIED for another's list, for the 5,001st and across a block.
     """
     RemoveListMember: _grpc.UnaryUnaryMultiCallable[_list_service_pb2.RemoveListMemberRequest, _list_service_pb2.RemoveListMemberResponse]
     """RemoveListMember takes a person from the viewer's list; whoever is not on
-    it stays off it. Callers: outside clients. Access: as AddListMember.
+    it stays off it. Callers: outside clients. Access: as AddListMember. Errors:
+    as UpdateList, NOT_FOUND and PERMISSION_DENIED.
     """
     ListListMembers: _grpc.UnaryUnaryMultiCallable[_list_service_pb2.ListListMembersRequest, _list_service_pb2.ListListMembersResponse]
     """ListListMembers lists who is on a list, the newest first. Callers: outside
@@ -96,7 +99,8 @@ class ListServiceStub:
     FollowList: _grpc.UnaryUnaryMultiCallable[_list_service_pb2.FollowListRequest, _list_service_pb2.FollowListResponse]
     """FollowList makes `id`, who must be the viewer, follow a list; twice changes
     nothing. Callers: outside clients. Access: one transaction on the follow
-    and the list. Errors: PERMISSION_DENIED for more than 5,000.
+    and the list. Errors: NOT_FOUND for a list that is not there,
+    PERMISSION_DENIED for more than 5,000.
     """
     UnfollowList: _grpc.UnaryUnaryMultiCallable[_list_service_pb2.UnfollowListRequest, _list_service_pb2.UnfollowListResponse]
     """UnfollowList ends it, of whatever list: for one that is not there, or not
@@ -104,8 +108,8 @@ class ListServiceStub:
     """
     PinList: _grpc.UnaryUnaryMultiCallable[_list_service_pb2.PinListRequest, _list_service_pb2.PinListResponse]
     """PinList keeps a list on top for `id`, who must be the viewer; twice changes
-    nothing. Callers: outside clients. Access: one row. Errors:
-    PERMISSION_DENIED for more than 5.
+    nothing. Callers: outside clients. Access: one row. Errors: NOT_FOUND for a
+    list that is not there, PERMISSION_DENIED for more than 5.
     """
     UnpinList: _grpc.UnaryUnaryMultiCallable[_list_service_pb2.UnpinListRequest, _list_service_pb2.UnpinListResponse]
     """UnpinList ends it, of whatever list, as UnfollowList. Callers: outside
@@ -123,19 +127,21 @@ class ListServiceAsyncStub(ListServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateList: _aio.UnaryUnaryMultiCallable[_list_service_pb2.CreateListRequest, _list_service_pb2.CreateListResponse]  # type: ignore[assignment]
-    """CreateList makes a list of the viewer's. The same request_id gives the same
-    list. Callers: outside clients. Access: one row. Errors: PERMISSION_DENIED
+    """CreateList makes a list of the viewer's (201). The same request_id gives the
+    same list. Callers: outside clients. Access: one row. Errors: PERMISSION_DENIED
     for more than 1,000.
     """
     UpdateList: _aio.UnaryUnaryMultiCallable[_list_service_pb2.UpdateListRequest, _list_service_pb2.UpdateListResponse]  # type: ignore[assignment]
     """UpdateList changes what is given of the viewer's list. Callers: outside
     clients. Access: one row; after a change of `private` the members' counts
-    follow in pages.
+    follow in pages. Errors: NOT_FOUND for a list that is not there,
+    PERMISSION_DENIED for another's that shows.
     """
     DeleteList: _aio.UnaryUnaryMultiCallable[_list_service_pb2.DeleteListRequest, _list_service_pb2.DeleteListResponse]  # type: ignore[assignment]
     """DeleteList takes the viewer's list away, with its members, followers and
     pins. Doing it again changes nothing. Callers: outside clients. Access: one
-    row; what belongs to it goes in pages.
+    row; what belongs to it goes in pages. Errors: as UpdateList, NOT_FOUND and
+    PERMISSION_DENIED.
     """
     GetList: _aio.UnaryUnaryMultiCallable[_list_service_pb2.GetListRequest, _list_service_pb2.GetListResponse]  # type: ignore[assignment]
     """GetList reads one list. Callers: outside clients. Access: one row, its
@@ -162,12 +168,13 @@ class ListServiceAsyncStub(ListServiceStub):
     AddListMember: _aio.UnaryUnaryMultiCallable[_list_service_pb2.AddListMemberRequest, _list_service_pb2.AddListMemberResponse]  # type: ignore[assignment]
     """AddListMember puts a person on the viewer's list; twice changes nothing.
     Callers: outside clients. Access: one transaction on the membership, the
-    list and the person. Errors: NOT_FOUND for an unknown person,
-    PERMISSION_DENIED for the 5,001st and across a block.
+    list and the person. Errors: NOT_FOUND for an unknown person or list,
+    PERMISSION_DENIED for another's list, for the 5,001st and across a block.
     """
     RemoveListMember: _aio.UnaryUnaryMultiCallable[_list_service_pb2.RemoveListMemberRequest, _list_service_pb2.RemoveListMemberResponse]  # type: ignore[assignment]
     """RemoveListMember takes a person from the viewer's list; whoever is not on
-    it stays off it. Callers: outside clients. Access: as AddListMember.
+    it stays off it. Callers: outside clients. Access: as AddListMember. Errors:
+    as UpdateList, NOT_FOUND and PERMISSION_DENIED.
     """
     ListListMembers: _aio.UnaryUnaryMultiCallable[_list_service_pb2.ListListMembersRequest, _list_service_pb2.ListListMembersResponse]  # type: ignore[assignment]
     """ListListMembers lists who is on a list, the newest first. Callers: outside
@@ -180,7 +187,8 @@ class ListServiceAsyncStub(ListServiceStub):
     FollowList: _aio.UnaryUnaryMultiCallable[_list_service_pb2.FollowListRequest, _list_service_pb2.FollowListResponse]  # type: ignore[assignment]
     """FollowList makes `id`, who must be the viewer, follow a list; twice changes
     nothing. Callers: outside clients. Access: one transaction on the follow
-    and the list. Errors: PERMISSION_DENIED for more than 5,000.
+    and the list. Errors: NOT_FOUND for a list that is not there,
+    PERMISSION_DENIED for more than 5,000.
     """
     UnfollowList: _aio.UnaryUnaryMultiCallable[_list_service_pb2.UnfollowListRequest, _list_service_pb2.UnfollowListResponse]  # type: ignore[assignment]
     """UnfollowList ends it, of whatever list: for one that is not there, or not
@@ -188,8 +196,8 @@ class ListServiceAsyncStub(ListServiceStub):
     """
     PinList: _aio.UnaryUnaryMultiCallable[_list_service_pb2.PinListRequest, _list_service_pb2.PinListResponse]  # type: ignore[assignment]
     """PinList keeps a list on top for `id`, who must be the viewer; twice changes
-    nothing. Callers: outside clients. Access: one row. Errors:
-    PERMISSION_DENIED for more than 5.
+    nothing. Callers: outside clients. Access: one row. Errors: NOT_FOUND for a
+    list that is not there, PERMISSION_DENIED for more than 5.
     """
     UnpinList: _aio.UnaryUnaryMultiCallable[_list_service_pb2.UnpinListRequest, _list_service_pb2.UnpinListResponse]  # type: ignore[assignment]
     """UnpinList ends it, of whatever list, as UnfollowList. Callers: outside
@@ -210,8 +218,8 @@ class ListServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _list_service_pb2.CreateListRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_list_service_pb2.CreateListResponse, _abc.Awaitable[_list_service_pb2.CreateListResponse]]:
-        """CreateList makes a list of the viewer's. The same request_id gives the same
-        list. Callers: outside clients. Access: one row. Errors: PERMISSION_DENIED
+        """CreateList makes a list of the viewer's (201). The same request_id gives the
+        same list. Callers: outside clients. Access: one row. Errors: PERMISSION_DENIED
         for more than 1,000.
         """
 
@@ -223,7 +231,8 @@ class ListServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_list_service_pb2.UpdateListResponse, _abc.Awaitable[_list_service_pb2.UpdateListResponse]]:
         """UpdateList changes what is given of the viewer's list. Callers: outside
         clients. Access: one row; after a change of `private` the members' counts
-        follow in pages.
+        follow in pages. Errors: NOT_FOUND for a list that is not there,
+        PERMISSION_DENIED for another's that shows.
         """
 
     @_abc_1.abstractmethod
@@ -234,7 +243,8 @@ class ListServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_list_service_pb2.DeleteListResponse, _abc.Awaitable[_list_service_pb2.DeleteListResponse]]:
         """DeleteList takes the viewer's list away, with its members, followers and
         pins. Doing it again changes nothing. Callers: outside clients. Access: one
-        row; what belongs to it goes in pages.
+        row; what belongs to it goes in pages. Errors: as UpdateList, NOT_FOUND and
+        PERMISSION_DENIED.
         """
 
     @_abc_1.abstractmethod
@@ -297,8 +307,8 @@ class ListServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_list_service_pb2.AddListMemberResponse, _abc.Awaitable[_list_service_pb2.AddListMemberResponse]]:
         """AddListMember puts a person on the viewer's list; twice changes nothing.
         Callers: outside clients. Access: one transaction on the membership, the
-        list and the person. Errors: NOT_FOUND for an unknown person,
-        PERMISSION_DENIED for the 5,001st and across a block.
+        list and the person. Errors: NOT_FOUND for an unknown person or list,
+        PERMISSION_DENIED for another's list, for the 5,001st and across a block.
         """
 
     @_abc_1.abstractmethod
@@ -308,7 +318,8 @@ class ListServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_list_service_pb2.RemoveListMemberResponse, _abc.Awaitable[_list_service_pb2.RemoveListMemberResponse]]:
         """RemoveListMember takes a person from the viewer's list; whoever is not on
-        it stays off it. Callers: outside clients. Access: as AddListMember.
+        it stays off it. Callers: outside clients. Access: as AddListMember. Errors:
+        as UpdateList, NOT_FOUND and PERMISSION_DENIED.
         """
 
     @_abc_1.abstractmethod
@@ -339,7 +350,8 @@ class ListServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_list_service_pb2.FollowListResponse, _abc.Awaitable[_list_service_pb2.FollowListResponse]]:
         """FollowList makes `id`, who must be the viewer, follow a list; twice changes
         nothing. Callers: outside clients. Access: one transaction on the follow
-        and the list. Errors: PERMISSION_DENIED for more than 5,000.
+        and the list. Errors: NOT_FOUND for a list that is not there,
+        PERMISSION_DENIED for more than 5,000.
         """
 
     @_abc_1.abstractmethod
@@ -359,8 +371,8 @@ class ListServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_list_service_pb2.PinListResponse, _abc.Awaitable[_list_service_pb2.PinListResponse]]:
         """PinList keeps a list on top for `id`, who must be the viewer; twice changes
-        nothing. Callers: outside clients. Access: one row. Errors:
-        PERMISSION_DENIED for more than 5.
+        nothing. Callers: outside clients. Access: one row. Errors: NOT_FOUND for a
+        list that is not there, PERMISSION_DENIED for more than 5.
         """
 
     @_abc_1.abstractmethod

@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class CreateTweetRequest(_message.Message):
     """CreateTweetRequest is the tweet to be. A member that X has and this version
-    does not carry out yet (media) is refused as UNIMPLEMENTED.
+    does not carry out yet (media) is refused as INVALID_ARGUMENT.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

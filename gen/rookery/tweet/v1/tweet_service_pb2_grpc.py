@@ -86,7 +86,7 @@ class TweetServiceServicer:
         gives the same tweet. Callers: outside clients. Access: one transaction:
         the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
         text that is empty or over 280 weighted characters, PERMISSION_DENIED for
-        a tweet that may not be answered or quoted, UNIMPLEMENTED for media.
+        a tweet that may not be answered or quoted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

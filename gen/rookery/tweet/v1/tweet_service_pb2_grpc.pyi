@@ -38,7 +38,7 @@ class TweetServiceStub:
     gives the same tweet. Callers: outside clients. Access: one transaction:
     the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
     text that is empty or over 280 weighted characters, PERMISSION_DENIED for
-    a tweet that may not be answered or quoted, UNIMPLEMENTED for media.
+    a tweet that may not be answered or quoted.
     """
     DeleteTweet: _grpc.UnaryUnaryMultiCallable[_tweet_service_pb2.DeleteTweetRequest, _tweet_service_pb2.DeleteTweetResponse]
     """DeleteTweet deletes one of the viewer's own. Callers: outside clients.
@@ -81,7 +81,7 @@ class TweetServiceAsyncStub(TweetServiceStub):
     gives the same tweet. Callers: outside clients. Access: one transaction:
     the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
     text that is empty or over 280 weighted characters, PERMISSION_DENIED for
-    a tweet that may not be answered or quoted, UNIMPLEMENTED for media.
+    a tweet that may not be answered or quoted.
     """
     DeleteTweet: _aio.UnaryUnaryMultiCallable[_tweet_service_pb2.DeleteTweetRequest, _tweet_service_pb2.DeleteTweetResponse]  # type: ignore[assignment]
     """DeleteTweet deletes one of the viewer's own. Callers: outside clients.
@@ -127,7 +127,7 @@ class TweetServiceServicer(metaclass=_abc_1.ABCMeta):
         gives the same tweet. Callers: outside clients. Access: one transaction:
         the row, its author's count, the outbox. Errors: INVALID_ARGUMENT for a
         text that is empty or over 280 weighted characters, PERMISSION_DENIED for
-        a tweet that may not be answered or quoted, UNIMPLEMENTED for media.
+        a tweet that may not be answered or quoted.
         """
 
     @_abc_1.abstractmethod

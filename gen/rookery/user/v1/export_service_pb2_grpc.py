@@ -66,8 +66,8 @@ class ExportServiceServicer:
 
     def CreateExport(self, request, context):
         """CreateExport begins to make an archive of the viewer (202). While one is
-        being made, and for a day after, that one is the answer. Callers: outside
-        clients. Access: one transaction on the users store.
+        being made, and for a day after, that one is the answer (200). Callers:
+        outside clients. Access: one transaction on the users store.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -91,8 +91,9 @@ class ExportServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetExportArchive(self, request, context):
-        """GetExportArchive streams an archive of the viewer's, a ZIP file (application/zip). Callers:
-        outside clients. Access: one row, and an object read in pieces.
+        """GetExportArchive streams an archive of the viewer's, a ZIP file
+        (application/zip). Callers: outside clients. Access: one row, and an object
+        read in pieces.
         Errors: NOT_FOUND for none, for another's, and for one that is not ready.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

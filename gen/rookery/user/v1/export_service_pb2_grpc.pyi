@@ -38,8 +38,8 @@ class ExportServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ExportServiceAsyncStub: ...
     CreateExport: _grpc.UnaryUnaryMultiCallable[_export_service_pb2.CreateExportRequest, _export_service_pb2.CreateExportResponse]
     """CreateExport begins to make an archive of the viewer (202). While one is
-    being made, and for a day after, that one is the answer. Callers: outside
-    clients. Access: one transaction on the users store.
+    being made, and for a day after, that one is the answer (200). Callers:
+    outside clients. Access: one transaction on the users store.
     """
     GetExport: _grpc.UnaryUnaryMultiCallable[_export_service_pb2.GetExportRequest, _export_service_pb2.GetExportResponse]
     """GetExport says how far an archive of the viewer's is. Callers: outside
@@ -51,8 +51,9 @@ class ExportServiceStub:
     first. Callers: outside clients. Access: rows of one person, 20 at most.
     """
     GetExportArchive: _grpc.UnaryStreamMultiCallable[_export_service_pb2.GetExportArchiveRequest, _httpbody_pb2.HttpBody]
-    """GetExportArchive streams an archive of the viewer's, a ZIP file (application/zip). Callers:
-    outside clients. Access: one row, and an object read in pieces.
+    """GetExportArchive streams an archive of the viewer's, a ZIP file
+    (application/zip). Callers: outside clients. Access: one row, and an object
+    read in pieces.
     Errors: NOT_FOUND for none, for another's, and for one that is not ready.
     """
 
@@ -65,8 +66,8 @@ class ExportServiceAsyncStub(ExportServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateExport: _aio.UnaryUnaryMultiCallable[_export_service_pb2.CreateExportRequest, _export_service_pb2.CreateExportResponse]  # type: ignore[assignment]
     """CreateExport begins to make an archive of the viewer (202). While one is
-    being made, and for a day after, that one is the answer. Callers: outside
-    clients. Access: one transaction on the users store.
+    being made, and for a day after, that one is the answer (200). Callers:
+    outside clients. Access: one transaction on the users store.
     """
     GetExport: _aio.UnaryUnaryMultiCallable[_export_service_pb2.GetExportRequest, _export_service_pb2.GetExportResponse]  # type: ignore[assignment]
     """GetExport says how far an archive of the viewer's is. Callers: outside
@@ -78,8 +79,9 @@ class ExportServiceAsyncStub(ExportServiceStub):
     first. Callers: outside clients. Access: rows of one person, 20 at most.
     """
     GetExportArchive: _aio.UnaryStreamMultiCallable[_export_service_pb2.GetExportArchiveRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """GetExportArchive streams an archive of the viewer's, a ZIP file (application/zip). Callers:
-    outside clients. Access: one row, and an object read in pieces.
+    """GetExportArchive streams an archive of the viewer's, a ZIP file
+    (application/zip). Callers: outside clients. Access: one row, and an object
+    read in pieces.
     Errors: NOT_FOUND for none, for another's, and for one that is not ready.
     """
 
@@ -95,8 +97,8 @@ class ExportServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_export_service_pb2.CreateExportResponse, _abc.Awaitable[_export_service_pb2.CreateExportResponse]]:
         """CreateExport begins to make an archive of the viewer (202). While one is
-        being made, and for a day after, that one is the answer. Callers: outside
-        clients. Access: one transaction on the users store.
+        being made, and for a day after, that one is the answer (200). Callers:
+        outside clients. Access: one transaction on the users store.
         """
 
     @_abc_1.abstractmethod
@@ -126,8 +128,9 @@ class ExportServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _export_service_pb2.GetExportArchiveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
-        """GetExportArchive streams an archive of the viewer's, a ZIP file (application/zip). Callers:
-        outside clients. Access: one row, and an object read in pieces.
+        """GetExportArchive streams an archive of the viewer's, a ZIP file
+        (application/zip). Callers: outside clients. Access: one row, and an object
+        read in pieces.
         Errors: NOT_FOUND for none, for another's, and for one that is not ready.
         """
 

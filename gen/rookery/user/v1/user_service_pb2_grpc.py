@@ -96,7 +96,8 @@ class AuthServiceServicer:
     def Refresh(self, request, context):
         """Refresh trades a refresh token for new tokens; the old one is spent. One
         that is spent already ends the whole session (RFC 9700, 4.14.2). Callers:
-        outside clients. Access: one session row.
+        outside clients. Access: one session row. Errors: UNAUTHENTICATED for a
+        token that is spent, over or none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

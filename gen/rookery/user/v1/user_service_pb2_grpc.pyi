@@ -50,7 +50,8 @@ class AuthServiceStub:
     Refresh: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RefreshRequest, _user_service_pb2.RefreshResponse]
     """Refresh trades a refresh token for new tokens; the old one is spent. One
     that is spent already ends the whole session (RFC 9700, 4.14.2). Callers:
-    outside clients. Access: one session row.
+    outside clients. Access: one session row. Errors: UNAUTHENTICATED for a
+    token that is spent, over or none.
     """
     Logout: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.LogoutRequest, _user_service_pb2.LogoutResponse]
     """Logout ends the session of a refresh token, or all of the viewer's.
@@ -89,7 +90,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Refresh: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RefreshRequest, _user_service_pb2.RefreshResponse]  # type: ignore[assignment]
     """Refresh trades a refresh token for new tokens; the old one is spent. One
     that is spent already ends the whole session (RFC 9700, 4.14.2). Callers:
-    outside clients. Access: one session row.
+    outside clients. Access: one session row. Errors: UNAUTHENTICATED for a
+    token that is spent, over or none.
     """
     Logout: _aio.UnaryUnaryMultiCallable[_user_service_pb2.LogoutRequest, _user_service_pb2.LogoutResponse]  # type: ignore[assignment]
     """Logout ends the session of a refresh token, or all of the viewer's.
@@ -143,7 +145,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_user_service_pb2.RefreshResponse, _abc.Awaitable[_user_service_pb2.RefreshResponse]]:
         """Refresh trades a refresh token for new tokens; the old one is spent. One
         that is spent already ends the whole session (RFC 9700, 4.14.2). Callers:
-        outside clients. Access: one session row.
+        outside clients. Access: one session row. Errors: UNAUTHENTICATED for a
+        token that is spent, over or none.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,264 @@
+"""Good requests of every operation, made from the document of the REST face, about things that are there."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tests.e2e.harness import PASSWORD, Account, eventually, fresh_name, register
+
+_VARIABLE = re.compile(r"\{(\w+)\}")
+# What `{id}` names, by what is before it in a path.
+_KINDS = {
+    "/2/users/": "user",
+    "/2/tweets/": "tweet",
+    "/v1/tweets/": "tweet",
+    "/2/lists/": "list",
+    "/v1/exports/": "export",
+    "/v1/polls/": "poll",
+    "/v1/follow_requests/": "asking",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One operation, as the document has it."""
+
+    method: str
+    path: str
+    document: Mapping[str, Any]
+    """The whole document."""
+
+    @property
+    def name(self) -> str:
+        """As docs/rest.md names it."""
+        return f"{self.method} {self.path}"
+
+    @property
+    def content(self) -> Mapping[str, Any]:
+        """What the document says of it."""
+        found: Mapping[str, Any] = self.document["paths"][self.path][self.method.lower()]
+        return found
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it needs no token."""
+        return not self.content["security"] or {} in self.content["security"]
+
+    @property
+    def is_for_oneself(self) -> bool:
+        """Whether an id in it must be the caller's own."""
+        said = [
+            self.content["description"],
+            *(one.get("description", "") for one in self.content.get("parameters", ())),
+        ]
+        members = (self.body or {}).get("properties", {}).values()
+        said += [member.get("description", "") for member in members]
+        return any(re.search(r"must be the viewer|The viewer's id, when", text) for text in said)
+
+    @property
+    def body(self) -> Mapping[str, Any] | None:
+        """The schema of its JSON; None for an operation without one."""
+        content = self.content.get("requestBody", {}).get("content", {}).get("application/json")
+        return self.resolved(content["schema"]) if content else None
+
+    def resolved(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A schema, or the one that it refers to."""
+        found: Any = schema
+        while "$ref" in found:
+            at: Any = self.document
+            for part in found["$ref"].removeprefix("#/").split("/"):
+                at = at[part]
+            found = at
+        return found  # type: ignore[no-any-return]
+
+
+def described(document: Mapping[str, Any]) -> list[Described]:
+    """Every operation of a document."""
+    return [Described(method.upper(), path, document) for path, has in document["paths"].items() for method in has]
+
+
+@dataclass(slots=True)
+class Things:
+    """Somebody, and one of each kind of thing of theirs."""
+
+    owner: Account
+    named: dict[str, str]
+    """Values by kinds (`tweet`, `list`, ...) and by the names of parameters and members."""
+    secret: str
+    """A word in everything that others must not see."""
+
+    def request(self, operation: Described, **changes: Any) -> tuple[tuple[str, str], dict[str, Any]]:
+        """A good request of an operation that is about these things: method and path, and what else httpx needs.
+
+        Args:
+            operation: the operation.
+            changes: members of the body in place of those chosen, or besides them.
+        """
+        found: dict[str, Any] = {}
+        claims = "{" not in operation.path  # a member `user_id` is who asks then
+        params = {
+            one["name"]: self.named["user" if claims and one["name"] == "user_id" else one["name"]]
+            for one in operation.content.get("parameters", ())
+            if one["in"] == "query" and (one["required"] or (claims and one["name"] == "user_id"))
+        }
+        if params:
+            found["params"] = params
+        if operation.body is not None:
+            found["json"] = {**self._body(operation), **changes}
+            if claims and "user_id" in operation.body["properties"]:
+                found["json"]["user_id"] = self.named["user"]
+        elif "requestBody" in operation.content:
+            raise AssertionError(f"{operation.name}: say in tests/e2e/rest_world.py what its body is")
+        return (operation.method, self._path(operation)), found
+
+    def _path(self, operation: Described) -> str:
+        template = operation.path
+        if operation.name == "POST /v1/follow_requests/{id}/decline":  # of two who ask, the other is accepted
+            return template.replace("{id}", self.named["declined"])
+        return _VARIABLE.sub(lambda found: self.value(found.group(1), template[: found.start()]), template)
+
+    def value(self, name: str, before: str) -> str:
+        """The value of a variable of a path.
+
+        Args:
+            name: the variable's.
+            before: the part of the path that precedes it.
+        """
+        kind = _KINDS.get(before) if name == "id" else name
+        assert kind in self.named, f"say in tests/e2e/rest_world.py what {{{name}}} after {before} is"
+        return self.named[kind]
+
+    def _body(self, operation: Described) -> dict[str, Any]:
+        chosen = self._chosen()
+        if operation.name in chosen:
+            return chosen[operation.name]
+        assert operation.body is not None
+        return {name: self.named[name] for name in operation.body.get("required", ())}
+
+    def _chosen(self) -> dict[str, dict[str, Any]]:
+        """Bodies of operations that need what no schema says."""
+        fresh = fresh_name()
+        return {
+            "POST /2/tweets": {"text": f"of the world {fresh}"},
+            "POST /tweets": {"content": f"of the world {fresh}"},
+            "POST /2/lists": {"name": f"l {fresh}"},
+            "PUT /2/lists/{id}": {"description": f"changed {fresh}"},
+            "PATCH /v1/users/me": {"location": fresh},
+            "POST /v1/auth/register": {"username": fresh, "email": f"{fresh}@example.org", "password": PASSWORD},
+            "POST /v1/auth/login": {"username": self.owner.username, "password": PASSWORD},
+            "POST /v1/auth/refresh": {"refresh_token": self.owner.refresh_token},
+            "POST /v1/auth/logout": {"refresh_token": self.owner.refresh_token},
+            "POST /v1/auth/password": {"password": PASSWORD, "new_password": PASSWORD},
+            "POST /v1/users/me/deactivate": {"password": PASSWORD},
+            "POST /v1/users/me/erase": {"password": PASSWORD},
+            "POST /v1/polls/{id}/votes": {"position": 1},
+            "POST /2/users/{id}/blocking": {"target_user_id": self.named["stranger"]},
+            "POST /2/users/{id}/muting": {"target_user_id": self.named["stranger"]},
+        }
+
+
+ENDS_ITS_CALLER = frozenset(
+    {
+        "POST /v1/auth/refresh",
+        "POST /v1/auth/logout",
+        "POST /v1/auth/password",
+        "POST /v1/users/me/deactivate",
+        "POST /v1/users/me/erase",
+    }
+)
+"""Operations after which their caller's tokens or session are not what they were."""
+
+
+def in_order(operations: Sequence[Described]) -> Iterator[list[Described]]:
+    """Operations in three parts, each of which leaves what the next ones need."""
+
+    def part(operation: Described) -> int:
+        return 0 if operation.method != "DELETE" else 1 if operation.path.count("{") > 1 else 2
+
+    for number in range(3):
+        yield [one for one in operations if part(one) == number]
+
+
+async def spent_on(edge: httpx.AsyncClient) -> dict[str, Account]:
+    """Somebody for each operation that ends its caller."""
+    return {name: await register(edge) for name in sorted(ENDS_ITS_CALLER)}
+
+
+async def things_of(owner: Account, other: Things | None = None) -> Things:
+    """Makes one of each for somebody, who becomes protected. What is about somebody else is about `other`'s."""
+    secret = f"secret{secrets.token_hex(6)}"
+    asking, declined, stranger = [await register(owner.edge) for _ in range(3)]
+    await _made(owner, "PATCH", "/v1/users/me", {"protected": True})
+    for each in (asking, declined):
+        await _made(each, "POST", f"/2/users/{each.id}/following", {"target_user_id": str(owner.id)})
+    tweet = str(await owner.tweet(f"a {secret}"))
+    poll = await owner.tweet(f"{secret}?", poll={"options": [f"a{secret}"[:25], "b"], "duration_minutes": 60})
+    made = await owner.get(f"/2/tweets/{poll}", expansions="attachments.poll_ids")
+    private = {"name": f"l {secret}", "description": secret, "private": True}
+    listed = await _made(owner, "POST", "/2/lists", private)
+    export = await _made(owner, "POST", "/v1/exports", {})
+    about = other.named if other else {}
+    named = {
+        "user": str(owner.id),
+        "tweet": tweet,
+        "list": listed["id"],
+        "export": export["id"],
+        "poll": about.get("public_poll", made["includes"]["polls"][0]["id"]),
+        "asking": str(asking.id),
+        "username": owner.username,
+        "usernames": owner.username,
+        "ids": tweet,
+        "query": owner.username[:6],
+        "target_user_id": about.get("user", str(asking.id)),
+        "user_id": about.get("user", str(declined.id)),
+        "tweet_id": about.get("public_tweet", tweet),
+        "list_id": about.get("public_list", listed["id"]),
+        "declined": str(declined.id),
+        "stranger": str(stranger.id),
+    }
+    return Things(owner, named, secret)
+
+
+async def open_things_of(owner: Account) -> Things:
+    """One of each that anybody sees, for somebody who is not protected."""
+    tweet = str(await owner.tweet("for all to see"))
+    poll = await owner.tweet("which?", poll={"options": ["a", "b"], "duration_minutes": 60})
+    made = await owner.get(f"/2/tweets/{poll}", expansions="attachments.poll_ids")
+    listed = await _made(owner, "POST", "/2/lists", {"name": "for all"})
+    named = {
+        "user": str(owner.id),
+        "public_tweet": tweet,
+        "public_poll": made["includes"]["polls"][0]["id"],
+        "public_list": listed["id"],
+    }
+    return Things(owner, named, "")
+
+
+async def with_archive(things: Things) -> None:
+    """Waits until the archive of somebody's data is there."""
+
+    async def look() -> None:
+        export = await things.owner.get(f"/v1/exports/{things.named['export']}")
+        assert export["data"]["status"] == "ready", export
+
+    await eventually(look, 30.0)
+
+
+async def _made(who: Account, method: str, path: str, body: Mapping[str, Any]) -> Any:
+    answer = await who.request(method, path, json=body)
+    assert answer.status_code in (200, 201, 202), answer.text
+    return answer.json()["data"]
+
+
+async def document_of(edge: httpx.AsyncClient) -> dict[str, Any]:
+    """The document as an edge serves it."""
+    answer = await edge.get("/openapi.json")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
