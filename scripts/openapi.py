@@ -62,7 +62,7 @@ class Contracts:
         self._comments: dict[str, str] = {}
         self.services: list[ServiceDescriptor] = []
         for file in files:
-            self._pool.Add(file)  # type: ignore[no-untyped-call]
+            self._pool.Add(file)
             self._comments.update(_comments(file))
         for file in files:
             found = self._pool.FindFileByName(file.name)

@@ -103,6 +103,8 @@ class Fuzz:
 
     def _cases(self, operation: Any, count: int, number: int) -> Iterator[Any]:
         for mode, share in ((GenerationMode.POSITIVE, count - count // 2), (GenerationMode.NEGATIVE, count // 2)):
+            if not share:
+                continue
             found: list[Any] = []
 
             @seed(number)
@@ -118,8 +120,7 @@ class Fuzz:
                 found.append(case)  # noqa: B023 -- called before the loop goes on
 
             with contextlib.suppress(Unsatisfiable):  # there is an operation of which no request is bad
-                if share:
-                    collect()
+                collect()
             yield from found
 
     async def _send(self, operation: Described, cases: Sequence[Any]) -> None:
