@@ -9,7 +9,8 @@ default JSON: they know neither `tweet.fields` nor fields by X's names, statuses
 
 What comments tell: a success other than 200 as `(201)`, the type of a streamed answer as `(application/zip)`, other
 statuses by the names of gRPC's codes (`Errors: NOT_FOUND for ...`), which become numbers. Sentences that begin with
-`Callers:` and `Access:` are for those who work on the mesh, and are left out.
+`Callers:` and `Access:` are for those who work on the mesh, and are left out. Of a body that is no message
+(google.api.HttpBody) the comment of its service names the types.
 """
 
 from __future__ import annotations
@@ -106,6 +107,21 @@ def _named(of: Message, path: list[int]) -> list[str]:
     return [name, *rest] if rest or len(path) == 2 else []
 
 
+def _list(of: Mapping[str, object], name: str) -> list[object]:
+    found = of.get(name)
+    return found if isinstance(found, list) else []
+
+
+def _who(access: Mapping[str, object]) -> str:
+    """Sentences about tokens, for what no security scheme says."""
+    said = ""
+    if roles := _list(access, "roles"):
+        said += f" The caller has the role {' or '.join(map(str, roles))}."
+    if access.get("clients"):
+        said += " A client may call in its own name."
+    return said
+
+
 def _part(of: Mapping[str, object], name: str) -> dict[str, object]:
     found = of.get(name)
     return found if isinstance(found, dict) else {}
@@ -197,7 +213,7 @@ class Document:
         described: Schema = {
             "operationId": method.name[0].lower() + method.name[1:],
             "summary": re.sub(r"(?<=[a-z])(?=[A-Z])", " ", method.name).capitalize(),
-            "description": _prose(comment),
+            "description": _prose(comment) + _who(access),
             "tags": [_tag(service)],
         }
         parameters = [self._in_path(taken.fields_by_name[name]) for name in bound]
@@ -210,7 +226,7 @@ class Document:
         if parameters:
             described["parameters"] = parameters
         if operation.body:
-            described["requestBody"] = self._body(operation, taken, bound)
+            described["requestBody"] = self._body(operation, method, bound)
         described["responses"] = self._answers(operation, method, comment, access)
         described["security"] = self._security(operation, access)
         return described
@@ -218,8 +234,7 @@ class Document:
     def _security(self, operation: Operation, access: Mapping[str, object]) -> list[Schema]:
         if operation.path in self._edge.public_paths:
             return []
-        scopes = access.get("scopes")
-        named: list[Schema] = [{"bearer": list(scopes) if isinstance(scopes, list) else []}]
+        named: list[Schema] = [{"bearer": _list(access, "scopes")}]
         return [*named, {}] if operation.path in self._edge.optional_paths else named
 
     # --- what comes in
@@ -261,19 +276,20 @@ class Document:
             found |= {"style": "form", "explode": False}
         return found
 
-    def _body(self, operation: Operation, taken: Descriptor, bound: list[str]) -> Schema:
+    def _body(self, operation: Operation, method: MethodDescriptor, bound: list[str]) -> Schema:
+        """Raises ValueError for a body that is one field: no contract has one, and it would need a schema."""
+        taken = method.input_type
+        if taken.full_name == _HTTP_BODY:
+            kinds = _types(self._contracts.comment(method.containing_service.full_name)) or ["*/*"]
+            texts = {"schema": {"type": "object", "additionalProperties": {"type": "string"}}}
+            return {"required": True, "content": dict.fromkeys(kinds, texts)}
         if operation.body != "*":
-            return self._body_of_type(taken.fields_by_name[operation.body])
+            raise ValueError(f"{operation.method} {operation.path}: a body that is the field {operation.body}")
         schema = self._asked(taken, frozenset(bound))
         return {
-            "required": "required" in self._schemas[taken.name],
+            "required": "required" in self._schemas[_schema_name(taken)],
             "content": {"application/json": {"schema": schema}},
         }
-
-    def _body_of_type(self, field: FieldDescriptor) -> Schema:
-        comment = self._contracts.comment(field.full_name)
-        kinds = _types(comment) or ["application/json"]
-        return {"required": True, "description": _prose(comment), "content": {kind: {} for kind in kinds}}
 
     def _asked(self, message: Descriptor, bound: frozenset[str] = frozenset()) -> Schema:
         """A reference to the schema of a request, without the fields that its path has."""
@@ -358,11 +374,16 @@ class Document:
             answer["content"] = dict.fromkeys(_types(comment) or ["*/*"], binary)
         else:
             answer["content"] = {"application/json": {"schema": self._told(method.output_type)}}
-        found: dict[str, Schema] = dict.fromkeys(re.findall(r"\((20\d)\)", comment) or ["200"], answer)
+        told = re.findall(r"\(([23]0\d)\)", comment)
+        located = {"location": {"description": "Where to.", "schema": {"type": "string"}}}
+        elsewhere: Schema = {"description": "Elsewhere.", "headers": located}
+        found = {status: elsewhere if status[0] == "3" else answer for status in told}
+        if not any(status[0] == "2" for status in found):
+            found["200"] = answer
         statuses = {*_ALWAYS, *(_WITH_BODY if operation.body else ())}
         if operation.path not in self._edge.public_paths:
             statuses.add(401)
-        if access:
+        if access.get("scopes") or access.get("roles"):
             statuses.add(403)
         for text in (comment, *self._comments_of_fields(method.input_type)):
             statuses.update(STATUSES[code] for code in _CODE.findall(text))
@@ -469,9 +490,8 @@ _LENGTHS = {"min_len": "minLength", "max_len": "maxLength"}
 
 def _patterns(rules: Mapping[str, object]) -> Iterator[tuple[bool, bool, str]]:
     """(whether empty is fine, whether it must not match, pattern) of CEL rules that are about one."""
-    written = rules.get("cel")
-    for rule in written if isinstance(written, list) else []:
-        if found := _MATCHES.fullmatch(str(rule.get("expression"))):
+    for rule in _list(rules, "cel"):
+        if isinstance(rule, dict) and (found := _MATCHES.fullmatch(str(rule.get("expression")))):
             yield bool(found["empty"]), bool(found["not"]), found["pattern"].replace("\\\\", "\\")
 
 

@@ -24,8 +24,8 @@ async def signing_key(stores: Stores) -> OKPKey:
 
 
 def signed(key: OKPKey, **changed: object) -> str:
-    """A token for a minute, for nobody unless `sub` is given; `changed` are claims."""
+    """A token for a minute and for everything, of nobody unless `sub` is given; `changed` are claims."""
     now = int(time.time())
-    claims = {"iss": "rookery", "aud": "rookery-api", "iat": now, "exp": now + 60, **changed}
+    claims = {"iss": "rookery", "aud": "rookery-api", "scope": "*", "iat": now, "exp": now + 60, **changed}
     with warnings.catch_warnings(category=SecurityWarning, action="ignore"):
         return jwt.encode({"alg": "EdDSA", "kid": key.kid}, claims, key, algorithms=["EdDSA"])
