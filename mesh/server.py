@@ -31,6 +31,7 @@ from mesh.interceptors.telemetry import Telemetry
 from mesh.interceptors.validation import Validation
 from mesh.interceptors.viewer import Viewer
 from mesh.settings import Environment, ServerSettings, SettingError
+from mesh.startup import settle
 from mesh.tasks import Tasks
 
 _log = structlog.get_logger(__name__)
@@ -229,6 +230,7 @@ async def _serve(build: Callable[[Environment], Awaitable[Service]], env: Enviro
         metrics, _ = start_http_server(int(port), host)
     try:
         await server.start()
+        settle()
         await stopping.wait()
     finally:
         await server.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 import uuid
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from mesh.startup import settle
 from tests.called import CALLED
 
 if TYPE_CHECKING:
@@ -81,6 +83,17 @@ _LONGEST = (
     "test_valkey_gone",
 )
 """Files that take from half a minute to two: they begin, so that no worker is left alone with one at the end."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Nothing of all these modules is garbage, so nothing is collected meanwhile, and they are not looked at later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        settle()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

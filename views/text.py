@@ -10,21 +10,47 @@ the third power of a run of short labels ("a.b.a.b..."), so it is given one word
 
 from __future__ import annotations
 
+import itertools
+import pkgutil
 import re
 import string
+import sys
 import unicodedata
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 
 from rookery.api.v2.tweet_pb2 import MentionEntity, TagEntity, TweetEntities, UrlEntity
 from rookery.api.v2.user_pb2 import UserEntities
-from twitter_text import extract_emojis_with_indices
-from twitter_text.regexp.extract_url import extract_url as _URL
-from twitter_text.regexp.invalid_url_without_protocol_preceding_chars import (
-    invalid_url_without_protocol_preceding_chars as _NO_BARE_URL_AFTER,
-)
-from twitter_text.regexp.valid_ascii_domain import valid_ascii_domain as _ASCII_HOST
-from twitter_text.regexp.valid_tco_url import valid_tco_url as _SHORT_URL
+
+
+@contextmanager
+def _with_resources() -> Iterator[None]:
+    """Stands in for `pkg_resources` inside the block, of which twitter_text uses one function, to read its own file.
+
+    The real one takes as long to load as all patterns do, and has left newer releases of setuptools.
+    """
+    if "pkg_resources" in sys.modules:
+        yield
+        return
+    stand_in = ModuleType("pkg_resources")
+    stand_in.resource_string = lambda module, name: pkgutil.get_data(module.rpartition(".")[0], name)  # type: ignore[attr-defined]
+    sys.modules["pkg_resources"] = stand_in
+    try:
+        yield
+    finally:
+        del sys.modules["pkg_resources"]
+
+
+with _with_resources():
+    from twitter_text import extract_emojis_with_indices
+    from twitter_text.regexp.extract_url import extract_url as _URL
+    from twitter_text.regexp.invalid_url_without_protocol_preceding_chars import (
+        invalid_url_without_protocol_preceding_chars as _NO_BARE_URL_AFTER,
+    )
+    from twitter_text.regexp.valid_ascii_domain import valid_ascii_domain as _ASCII_HOST
+    from twitter_text.regexp.valid_tco_url import valid_tco_url as _SHORT_URL
 
 MAX_WEIGHT = 280
 _URL_WEIGHT = 23
@@ -46,24 +72,28 @@ _NO_HOST = re.compile(r"[/?#]|\.{2,}")
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 
 
-def _of_category(*categories: str) -> str:
-    """The inside of a character class: all code points of some general categories, by the beginnings of their names."""
-    runs: list[list[int]] = []
-    for point in range(_LAST_LETTER + 1):
-        if unicodedata.category(chr(point)).startswith(categories):
-            if runs and runs[-1][1] == point - 1:
-                runs[-1][1] = point
-            else:
-                runs.append([point, point])
-    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in runs)
+def _of_categories(*kinds: str) -> list[str]:
+    """For each kind the inside of a character class: all code points of the general categories that it names."""
+    runs: list[list[list[int]]] = [[] for _ in kinds]
+    point = 0
+    for category, same in itertools.groupby(map(unicodedata.category, map(chr, range(_LAST_LETTER + 1)))):
+        end = point + len(list(same))
+        for kind, found in zip(kinds, runs, strict=True):
+            if category in kind:
+                if found and found[-1][1] == point - 1:
+                    found[-1][1] = end - 1
+                else:
+                    found.append([point, end - 1])
+        point = end
+    return ["".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in found) for found in runs]
 
 
 # What twitter-text lets a hashtag have: letters, marks (without which most words of Hindi or Thai cannot be written),
 # decimal digits, and joiners and dots that some scripts have within a word. One letter or mark must be among them.
-_LETTERS = _of_category("L", "M")
+_LETTERS, _DIGITS = _of_categories("Lu Ll Lt Lm Lo Mn Mc Me", "Nd")
 _TAG = (
     _LETTERS
-    + _of_category("Nd")
+    + _DIGITS
     + r"_\u200c\u200d\ua67e\u05be\u05f3\u05f4\uff5e\u301c\u309b\u309c\u30a0\u30fb\u3003\u0f0b\u0f0c\u00b7"
 )
 _LETTER = re.compile(f"[{_LETTERS}]")

@@ -10,16 +10,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from mesh.db.schemes import is_cassandra, is_neo4j
 from mesh.db.sql import PG_UNAVAILABLE, PooledBackend, enable_wal, sqlite_error, sqlite_path
 from mesh.errors import Unavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 _log = structlog.stdlib.get_logger("mesh.db.migrations")
 
@@ -217,6 +220,8 @@ def _apply_sqlite(raw: sqlite3.Connection, migration: Migration) -> None:
 
 
 async def _migrate_postgresql(url: URL, migrations: Sequence[Migration], unfinished: bool) -> list[str]:
+    from sqlalchemy.ext.asyncio import create_async_engine  # not for those on SQLite: it takes long to load
+
     applied_now: list[str] = []
     engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 10.0})
     try:

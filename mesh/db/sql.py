@@ -28,20 +28,23 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import structlog
 from sqlalchemy import URL, Connection, CursorResult, Engine, TextClause, create_engine, make_url, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.selectable import TableClause
 
 from mesh.errors import Unavailable
 from mesh.resilience.breaker import Breaker
+
+if TYPE_CHECKING:  # imported where PostgreSQL is used: they are a tenth of what a service on SQLite would load
+    from sqlalchemy.dialects import postgresql
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 T = TypeVar("T")
 Params: TypeAlias = Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -130,7 +133,11 @@ Unit: TypeAlias = Callable[[Tx], Awaitable[T]]
 
 def insert_for(dialect: str, table: TableClause) -> sqlite.Insert | postgresql.Insert:
     """INSERT with upsert clauses for `dialect`; both have the same methods."""
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    if dialect == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -723,6 +730,8 @@ class Database:
                 raise
             return cls(embedded, deadline)
         if parsed.get_backend_name() == "postgresql":
+            from sqlalchemy.ext.asyncio import create_async_engine
+
             engine = create_async_engine(
                 parsed,
                 pool_size=pool_size,
