@@ -55,12 +55,16 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2] * 10)
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
 
-# KEYS[1] lease; ARGV[1] holder; ARGV[2] ms.
+# KEYS leases; ARGV[1] holder; ARGV[2] ms. Answers for each whether it is the holder's, and renewed.
 _RENEW = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1
+local held = {}
+for i, key in ipairs(KEYS) do
+  held[i] = 0
+  if redis.call('GET', key) == ARGV[1] then held[i] = redis.call('PEXPIRE', key, ARGV[2]) end
+end
+return held
 """
+# KEYS[1] lease; ARGV[1] holder.
 _RELEASE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
@@ -195,6 +199,7 @@ class RedisSubscription:
         self._hurry = asyncio.Event()  # the coordinator should not wait for its next round
         self._wanted = asyncio.Event()  # the reader should look again at what it reads
         self._blocked = False
+        self._maintain_at = 0.0  # monotonic
         self._round = asyncio.Event()  # set each time the reader comes back
         self._reader_id: int | None = None
         self._stopping = False
@@ -272,12 +277,12 @@ class RedisSubscription:
                 ("SET", INCARNATION_KEY, secrets.token_hex(16), "NX"),
                 ("GET", INCARNATION_KEY),
                 *(self._membership(topic) for topic in self._topics),
-                *(("EVAL", _RENEW, 1, one.lease, self._member, self._lease_ms) for one in held),
+                ("EVAL", _RENEW, len(held), *(one.lease for one in held), self._member, self._lease_ms),
             ]
         )
         _raise_errors(answers)
         lost: list[_Partition] = []
-        for one, renewed in zip(held, answers[2 + len(self._topics) :], strict=True):
+        for one, renewed in zip(held, answers[-1], strict=True):
             if renewed:
                 # Counted from before the question: the server's clock started later. A tenth for clocks that drift.
                 one.renew(asked + self._bus_options.lease * 0.9)
@@ -288,9 +293,11 @@ class RedisSubscription:
             await self._drop(one)
         if not self._stopping:
             await self._ensure_groups(answers[1])
-            for topic, names in zip(self._topics, answers[2 : 2 + len(self._topics)], strict=True):
+            for topic, names in zip(self._topics, answers[2:-1], strict=True):
                 await self._share(topic, sorted(names))
-            await self._maintain()
+            if time.monotonic() >= self._maintain_at:
+                await self._maintain()
+                self._maintain_at = time.monotonic() + self._bus_options.lease
         try:
             async with asyncio.timeout(self._bus_options.lease / 3 * random.uniform(0.8, 1.0)):  # noqa: S311
                 await self._hurry.wait()
