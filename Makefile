@@ -63,6 +63,7 @@ $(VENV)/pyvenv.cfg:
 $(RUN): $(VENV)/pyvenv.cfg requirements/run.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/run.txt
 	$(BIN)/python scripts/link.py
+	$(BIN)/python -m services.tweet.language_model
 	@touch $@
 
 $(DEV): $(RUN) requirements/dev.txt

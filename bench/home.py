@@ -44,7 +44,7 @@ _ACCOUNT = "bench correct horse"
 _PER_AUTHOR = 3  # tweets; 60 in all, so there is a next page
 _TWEET_FIELDS = "author_id,conversation_id,created_at,lang,public_metrics,referenced_tweets"
 _USER_FIELDS = "created_at,description,public_metrics,verified"
-_WARM_UP = 300
+_WARM_UP = 300  # requests, or as many as in a round if those are fewer
 _ROUND_S = 90.0
 _SETTLE_S = 30.0
 _CALL_S = 10.0
@@ -250,7 +250,7 @@ async def _measure(
         )
 
     for subject in subjects:
-        await drive(subject, _WARM_UP)
+        await drive(subject, min(_WARM_UP, options.requests))
     costs: dict[str, list[dict[str, float]]] = {subject.name: [] for subject in subjects}
     answer_bytes = 0
     for number in range(options.rounds):

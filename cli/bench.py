@@ -53,7 +53,7 @@ def home(rounds: int | None, quick: bool, as_json: bool) -> None:
     """A page of the home timeline, 40 tweets of 20 authors, through the edge: CPU per request and process."""
     from bench.home import Options, bench_home
 
-    options = Options(rounds=rounds or (3 if quick else 9), requests=800 if quick else 2_000)
+    options = Options(rounds=rounds or (3 if quick else 9), requests=200 if quick else 2_000)
     _run(bench_home(options, _say), as_json, digits=0)
 
 

@@ -1,7 +1,7 @@
 """The language of a text, as `lang` gives it.
 
-Judged by py3langid, the most exact of the libraries that README.md compares. Its model takes a second of CPU to load,
-which happens in the background; judging takes 0.1 ms, and up to 0.5 ms when nothing of the model is in the processor's
+Judged by py3langid, the most exact of the libraries that README.md compares. Its model is loaded in the background, as
+that may take a second of CPU; judging takes 0.1 ms, and up to 0.5 ms when nothing of the model is in the processor's
 caches.
 """
 
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter
 from rookery.api.v2.tweet_pb2 import MentionEntity, TagEntity, TweetEntities, UrlEntity
+
+from services.tweet.language_model import Rank, load_model
 
 UNKNOWN = "und"
 """BCP 47: undetermined."""
@@ -38,18 +40,6 @@ _PART_OF = {
 }
 
 _Span = UrlEntity | MentionEntity | TagEntity
-Rank = Callable[[str], Sequence[tuple[str, float]]]
-"""From a text to languages and how probable each is, the most probable first."""
-
-
-def load_model() -> Rank:
-    """Takes a second of CPU, and 90 MB of memory from then on."""
-    # Not imported with this module: the process is to answer before that second is over.
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    rank: Rank = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True).rank
-    rank("The first text takes longer.")
-    return rank
 
 
 def words_of(text: str, found: TweetEntities) -> str:

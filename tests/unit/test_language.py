@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from services.tweet.language import Languages, Rank, judged, load_model, words_of
+from services.tweet.language import Languages, judged, words_of
+from services.tweet.language_model import Rank, load_model, unpack
 from views.text import entities
 
 LABELLED = [
@@ -24,8 +25,15 @@ UNSPACED = {"ja", "th", "zh"}
 
 
 @pytest.fixture(scope="module")
-def rank() -> Rank:
-    return load_model()
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("model")
+    unpack(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def rank(folder: Path) -> Rank:
+    return load_model(folder)
 
 
 @pytest.fixture
@@ -33,6 +41,19 @@ async def languages(rank: Rank) -> Languages:
     made = Languages(registry=CollectorRegistry(), load=lambda: rank)
     await made.run()
     return made
+
+
+def test_the_unpacked_model_judges_as_the_librarys_own(rank: Rank, tmp_path: Path) -> None:
+    own = load_model(tmp_path)  # where nothing was unpacked
+    assert all(rank(text) == own(text) for _, text in LABELLED)
+
+
+def test_what_is_unpacked_stays_and_nothing_is_left_beside_it(folder: Path) -> None:
+    [place] = folder.iterdir()
+    before = {path: path.stat().st_mtime_ns for path in place.iterdir()}
+    unpack(folder)
+    assert [*folder.iterdir()] == [place]
+    assert {path: path.stat().st_mtime_ns for path in place.iterdir()} == before
 
 
 def beginning(language: str, text: str) -> str:
