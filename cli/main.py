@@ -9,6 +9,8 @@ from pathlib import Path
 
 import click
 
+from mesh.startup import importing
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -45,7 +47,8 @@ class _Lazy(click.Group):
         if entry is None:
             return None
         module, _, name = entry.attribute.partition(":")
-        command = getattr(importlib.import_module(module), name)
+        with importing():
+            command = getattr(importlib.import_module(module), name)
         if not isinstance(command, click.Command):
             raise TypeError(f"{entry.attribute} is no command")
         return command
