@@ -69,7 +69,7 @@ async def others_are_served(edge: Edge, tokens: Tokens) -> AsyncIterator[None]:
 
     async def ask() -> None:
         nonlocal slowest
-        async with httpx.AsyncClient(base_url=edge.url, timeout=5) as client:
+        async with httpx.AsyncClient(base_url=edge.url, timeout=5, verify=False) as client:
             while True:
                 began = time.monotonic()
                 response = await client.get(PATH, headers=tokens.bearer())
@@ -386,7 +386,7 @@ async def test_more_streams_than_allowed_are_refused(edge: Edge, toys: Toys, tok
 
 
 async def test_connections_beyond_the_limit_are_refused_and_the_rest_served(strict: Edge, tokens: Tokens) -> None:
-    async with AsyncExitStack() as stack, httpx.AsyncClient(base_url=strict.url, timeout=5) as early:
+    async with AsyncExitStack() as stack, httpx.AsyncClient(base_url=strict.url, timeout=5, verify=False) as early:
         assert (await early.get(PATH, headers=tokens.bearer())).status_code == 200
         closed = 0
         readers = []
@@ -404,14 +404,14 @@ async def test_connections_beyond_the_limit_are_refused_and_the_rest_served(stri
     async with asyncio.timeout(5):  # and when they are gone, there is room again
         while True:
             with suppress(httpx.TransportError):
-                async with httpx.AsyncClient(base_url=strict.url, timeout=5) as late:
+                async with httpx.AsyncClient(base_url=strict.url, timeout=5, verify=False) as late:
                     if (await late.get(PATH, headers=tokens.bearer())).status_code == 200:
                         return
             await asyncio.sleep(0.02)
 
 
 async def test_a_connection_ends_in_order_after_its_share_of_requests(strict: Edge, tokens: Tokens) -> None:
-    async with httpx.AsyncClient(base_url=strict.url, timeout=5) as client:
+    async with httpx.AsyncClient(base_url=strict.url, timeout=5, verify=False) as client:
         answers = [await client.get(PATH, headers=tokens.bearer()) for _ in range(25)]
     assert {answer.status_code for answer in answers} == {200}
     assert [answer.headers.get("connection") for answer in answers].count("close") == 1
@@ -425,7 +425,7 @@ async def test_more_requests_than_a_service_may_have_are_503(strict: Edge, toys:
         return b""
 
     toys.answers["/rookery.tweet.v1.TweetService/GetTweet"] = hold
-    async with httpx.AsyncClient(base_url=strict.url, timeout=5) as client:
+    async with httpx.AsyncClient(base_url=strict.url, timeout=5, verify=False) as client:
         pending = {asyncio.create_task(client.get(PATH, headers=tokens.bearer())) for _ in range(12)}
         async with asyncio.timeout(4):
             # Each of the twelve is either with the service, which holds it, or answered.
@@ -448,7 +448,7 @@ async def test_a_service_that_does_not_answer_is_504(strict: Edge, toys: Toys, t
         return b""
 
     toys.answers["/rookery.tweet.v1.TweetService/GetTweet"] = hang
-    async with httpx.AsyncClient(base_url=strict.url, timeout=5) as client:
+    async with httpx.AsyncClient(base_url=strict.url, timeout=5, verify=False) as client:
         began = time.monotonic()
         check_problem(await client.get(PATH, headers=tokens.bearer()), 504)
     assert time.monotonic() - began < 1.5

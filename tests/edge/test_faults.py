@@ -50,7 +50,7 @@ async def an_edge(config: EdgeConfig, folder: Path) -> AsyncIterator[Edge]:
 
 async def test_the_edge_may_start_before_the_services(config: EdgeConfig, sockets: Path, tokens: Tokens) -> None:
     folder = sockets / "early"
-    async with an_edge(config, folder) as edge, httpx.AsyncClient(base_url=edge.url, timeout=5) as client:
+    async with an_edge(config, folder) as edge, httpx.AsyncClient(base_url=edge.url, timeout=5, verify=False) as client:
         check_problem(await client.post("/v1/auth/login", json={}), 503)
         # No key to believe it by: not the token's fault, so no 401, upon which clients sign in again.
         response = await client.get("/2/tweets/1", headers=tokens.bearer())
@@ -73,7 +73,7 @@ async def test_a_service_that_is_down_is_503_and_back_at_once_on_its_return(
     config: EdgeConfig, sockets: Path, tokens: Tokens
 ) -> None:
     folder = sockets / "down"
-    async with an_edge(config, folder) as edge, httpx.AsyncClient(base_url=edge.url, timeout=5) as client:
+    async with an_edge(config, folder) as edge, httpx.AsyncClient(base_url=edge.url, timeout=5, verify=False) as client:
         toys = Toys(folder, [tokens.key])
         await toys.start()
         try:
@@ -158,7 +158,7 @@ async def test_a_viewers_429_is_no_sign_of_an_ill_service_and_a_503_is(
 async def test_a_new_key_is_believed_once_it_was_fetched(config: EdgeConfig, sockets: Path, tokens: Tokens) -> None:
     """Rotation: the next key is published first and used after the cache's 5 minutes; both are good meanwhile."""
     folder, following = sockets / "keys", new_key("k2")
-    async with an_edge(config, folder) as edge, httpx.AsyncClient(base_url=edge.url, timeout=5) as client:
+    async with an_edge(config, folder) as edge, httpx.AsyncClient(base_url=edge.url, timeout=5, verify=False) as client:
         toys = Toys(folder, [tokens.key, following])
         await toys.start()
         try:
@@ -192,7 +192,7 @@ async def test_behind_a_proxy_its_word_on_the_caller_counts_and_nothing_else(
             )
             headers = dict.fromkeys((*forged, "x-envoy-original-method", "grpc-timeout", "x-forwarded-port"), "1")
             headers |= {"x-forwarded-for": "203.0.113.7, 198.51.100.9", **tokens.bearer("7")}
-            async with httpx.AsyncClient(base_url=edge.url, timeout=5) as client:
+            async with httpx.AsyncClient(base_url=edge.url, timeout=5, verify=False) as client:
                 response = await client.get("/2/tweets/1", headers=headers)
             assert response.status_code == 200
             (call,) = toys.calls
@@ -223,7 +223,7 @@ async def test_an_edge_that_was_killed_starts_again_on_the_same_sockets(
             targets={cluster: toys.target(cluster) for cluster in CLUSTERS},
             access_log=folder / "access.log",
         )
-        async with running_edge(changed, folder) as edge, httpx.AsyncClient(base_url=edge.url) as client:
+        async with running_edge(changed, folder) as edge, httpx.AsyncClient(base_url=edge.url, verify=False) as client:
             await keys_fetched(edge)
             assert (await client.get("/2/tweets/1", headers=tokens.bearer())).status_code == 200
     finally:
