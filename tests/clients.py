@@ -10,7 +10,7 @@ def client_of(url: str, **more: object) -> httpx.AsyncClient:
     """A client of an edge, with httpx's settings `more`.
 
     httpx sends through aiohttp here: its own transport takes more CPU for a request than the whole mesh does. Unless
-    `verify` is given it is for plain HTTP: to read all the authorities of the world takes 20 ms, as much as ten requests.
+    `verify` is given it is for plain HTTP: reading all the authorities of the world takes 20 ms, as do ten requests.
     """
     verify = more.pop("verify", False)
     transport = AiohttpTransport(verify=verify)  # type: ignore[arg-type]
