@@ -31,14 +31,19 @@ _OWN: dict[str, dict[str, str]] = {
     "user": {
         "ROOKERY_USERS_URL": "sqlite+aiosqlite:///{data}/user.db",
         "ROOKERY_OBJECTS_URL": "file://{data}/objects",
+        "ROOKERY_SMTP_URL": "file://{data}/mail",
+        "ROOKERY_SECRETS_KEY": "{secrets_key}",
     },
     "graph": {"ROOKERY_GRAPH_URL": "sqlite+aiosqlite:///{data}/graph.db"},
     "tweet": {"ROOKERY_TWEETS_URL": "sqlite+aiosqlite:///{data}/tweet.db"},
     "timeline": {},
     "fanout": {},
 }
+# Variables of a service with a URL of something that has no schema, or with no URL.
+_NO_SCHEMA = frozenset({"ROOKERY_OBJECTS_URL", "ROOKERY_SMTP_URL", "ROOKERY_SECRETS_KEY"})
 # Variables that every service gets; targets are no secret inside the mesh. `{sockets}` is a folder, `{cursor_key}` a
-# random key that is made once for each data folder, so that cursors stay good when the mesh restarts.
+# random key that is made once for each data folder, so that cursors stay good when the mesh restarts. `{secrets_key}`
+# above is another, for what is kept encrypted.
 _SHARED: dict[str, str] = {
     "ROOKERY_CACHE_URL": "unix://{sockets}/valkey.sock?db=0",
     "ROOKERY_BUS_URL": "unix://{sockets}/valkey.sock?db=0",
@@ -153,7 +158,7 @@ class Embedded:
             for service, own in _OWN.items()
             if (PROJECT / "services" / service / "schema").is_dir()
             for name, default in own.items()
-            if name != "ROOKERY_OBJECTS_URL"  # it has no schema
+            if name not in _NO_SCHEMA
         ]
 
     def processes(self, place: Place) -> Sequence[ProcessSpec]:
@@ -199,10 +204,8 @@ def inherited(operator: Mapping[str, str]) -> dict[str, str]:
 def service_environment(service: str, place: Place) -> dict[str, str]:
     """The `ROOKERY_*` variables of one service, but for where it listens: the table, then the operator's."""
     table = {**_SHARED, **_OWN[service]}
-    key = _key(place.data / "cursor.key")
-    environment = {
-        name: value.format(data=place.data, sockets=place.sockets, cursor_key=key) for name, value in table.items()
-    }
+    keys = {f"{name}_key": _key(place.data / f"{name}.key") for name in ("cursor", "secrets")}
+    environment = {name: value.format(data=place.data, sockets=place.sockets, **keys) for name, value in table.items()}
     for name, value in place.operator.items():
         # An empty variable counts as not set, as in mesh.settings.
         mine = _OWNERS.get(name, service) == service and name not in _SUPERVISED

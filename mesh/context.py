@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 VIEWER_KEY = "x-user-id"  # set by the edge from the verified token's subject, and by services towards each other
 TRACE_KEY = "traceparent"  # W3C Trace Context, level 1
+ADDRESS_KEY = "x-envoy-external-address"  # the caller's address as the edge sees it; taken from nobody else
 REQUEST_KEY = "x-request-id"  # a UUID, which the edge makes for each request and writes to its access log
 _TRACE = re.compile("[0-9a-f]{32}")
 _TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -23,6 +24,8 @@ class CallContext:
     """Full gRPC method, `/package.Service/Method`; empty outside of a call."""
     viewer_id: int = 0
     """Who asks; 0 for nobody."""
+    address: str = ""
+    """The IP address from which the outside calls; empty for calls that begin within the mesh."""
     deadline: float | None = None
     """`time.monotonic()` at which the caller stops waiting; None when it never said."""
     traceparent: str = ""

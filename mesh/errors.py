@@ -42,6 +42,7 @@ class MeshError(Exception):
         detail: one sentence about this occurrence; it reaches the caller, so nothing internal belongs in it.
         violations: what was wrong with the request, member by member.
         reason: overrides the class's reason when a machine must tell two causes apart (UPPER_SNAKE_CASE).
+        headers: of the answer at the edge, lower case, such as `retry-after`.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
@@ -50,10 +51,18 @@ class MeshError(Exception):
     title: ClassVar[str] = "Internal Error"
     type: ClassVar[str] = "about:blank"
 
-    def __init__(self, detail: str, *, violations: Sequence[Violation] = (), reason: str | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        violations: Sequence[Violation] = (),
+        reason: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.violations = tuple(violations)
+        self.headers = dict(headers or {})
         if reason is not None:
             self.reason = reason
 
@@ -91,7 +100,7 @@ class MeshError(Exception):
             (DETAILS_KEY, status.SerializeToString()),
             (PROBLEM_KEY, self.problem()),
         ]
-        pairs.extend((extra or {}).items())
+        pairs.extend({**self.headers, **(extra or {})}.items())
         return tuple(pairs)
 
     def _status(self, violations: Sequence[Violation]) -> status_pb2.Status:

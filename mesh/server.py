@@ -30,6 +30,7 @@ from mesh.interceptors.overload import Overload
 from mesh.interceptors.telemetry import Telemetry
 from mesh.interceptors.validation import Validation
 from mesh.interceptors.viewer import Viewer
+from mesh.redaction import redact
 from mesh.settings import Environment, ServerSettings, SettingError
 from mesh.startup import settle
 from mesh.tasks import Tasks
@@ -188,7 +189,11 @@ class Server:
 
 
 def configure_logs(level: str) -> None:
-    """JSON lines on standard output, from structlog and from libraries' logging alike."""
+    """JSON lines on standard output, from structlog and from libraries' logging alike, without secrets."""
+    # Without the values of local variables, which are structlog's default: a request and its password are among them.
+    tracebacks = structlog.processors.ExceptionRenderer(
+        structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -196,7 +201,7 @@ def configure_logs(level: str) -> None:
     ]
     numeric = logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
     structlog.configure(
-        processors=[*shared, structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()],
+        processors=[*shared, tracebacks, redact, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(numeric),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
         cache_logger_on_first_use=True,
@@ -207,7 +212,8 @@ def configure_logs(level: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.dict_tracebacks,
+                tracebacks,
+                redact,
                 structlog.processors.JSONRenderer(),
             ],
         )

@@ -26,6 +26,17 @@ ROOT = Path(__file__).parents[1]
 CELEBRITY_FOLLOWERS = 12
 """From this many followers on, authors of the shared mesh are pulled: few enough to have in a test."""
 
+CHEAP = {
+    # The least that Argon2 takes: a test registers people by the hundred, and is none of how hard passwords are.
+    "ROOKERY_PASSWORD_MEMORY_KIB": "8",
+    "ROOKERY_PASSWORD_PASSES": "1",
+    # All tests call from one address; those of the limit have one of their own.
+    "ROOKERY_LOGIN_ATTEMPTS_PER_ADDRESS": "100000",
+    # So that what is logged at all is looked at for secrets (e2e/test_logs.py).
+    "ROOKERY_LOG_LEVEL": "debug",
+}
+"""Settings of the shared mesh."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--engines postgresql,...`: what the shared mesh stands on in place of the embedded stores."""
@@ -116,7 +127,7 @@ async def mesh(engines: dict[str, str], pytestconfig: pytest.Config) -> AsyncIte
 
     whole = pytestconfig.getoption("--engines") == "cluster" and engines.keys() >= {*STORES.values()}
     with tempfile.TemporaryDirectory(prefix="mesh-", dir="/tmp") as folder:
-        settings = {"ROOKERY_CELEBRITY_FOLLOWERS": str(CELEBRITY_FOLLOWERS), **engines}
+        settings = {"ROOKERY_CELEBRITY_FOLLOWERS": str(CELEBRITY_FOLLOWERS), **CHEAP, **engines}
         async with running_mesh(Path(folder), env=settings, profile=Cluster(None) if whole else None) as running:
             if engines:
                 await warmed(running.url)

@@ -493,7 +493,8 @@ class _SqliteBackend:
         self._loop = loop
         self._limit = limit
         self._closed = False
-        self._engine = create_engine(url.set(drivername="sqlite+pysqlite"), poolclass=NullPool)
+        # Parameters would be in every error's text, and so in logs.
+        self._engine = create_engine(url.set(drivername="sqlite+pysqlite"), poolclass=NullPool, hide_parameters=True)
         self._writes: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._reads: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         name = Path(url.database or "").name

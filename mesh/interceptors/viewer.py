@@ -7,7 +7,16 @@ import time
 
 from google.protobuf.message import Message
 
-from mesh.context import REQUEST_KEY, TRACE_KEY, VIEWER_KEY, CallContext, current, enter, trace_of_request
+from mesh.context import (
+    ADDRESS_KEY,
+    REQUEST_KEY,
+    TRACE_KEY,
+    VIEWER_KEY,
+    CallContext,
+    current,
+    enter,
+    trace_of_request,
+)
 from mesh.errors import PermissionDenied, Unauthenticated
 from mesh.interceptors.base import Answer, Context, Next, Rpc
 
@@ -31,6 +40,8 @@ class Viewer:
                     call.viewer_id = int(value)
                     if not 0 < call.viewer_id <= _MAX_ID:
                         raise Unauthenticated("The request's identity cannot be read.")
+                elif key == ADDRESS_KEY and isinstance(value, str):
+                    call.address = value
                 elif key == TRACE_KEY and isinstance(value, str):
                     call.traceparent = value
                 elif key == REQUEST_KEY and isinstance(value, str) and not call.traceparent:

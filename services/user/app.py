@@ -10,7 +10,14 @@ from rookery.graph.v1.graph_archive_mesh_pb2_grpc import GraphArchiveMeshService
 from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
 from rookery.tweet.v1.tweet_archive_mesh_pb2_grpc import TweetArchiveMeshServiceStub
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
-from rookery.user.v1 import erasure_service_pb2, export_service_pb2, user_mesh_pb2, user_service_pb2
+from rookery.user.v1 import (
+    erasure_service_pb2,
+    export_service_pb2,
+    recovery_service_pb2,
+    second_factor_service_pb2,
+    user_mesh_pb2,
+    user_service_pb2,
+)
 
 from mesh.bus.open import open_bus
 from mesh.cache.loading import LoadingCache
@@ -28,9 +35,12 @@ from mesh.outbox.sql import SqlOutbox
 from mesh.paging import Cursors
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
+from services.user.attempts import Guard
 from services.user.consumers import subscriptions
 from services.user.erasure import Eraser
 from services.user.exporter import Exporter, Sections
+from services.user.mail_transport import open_transport
+from services.user.mailer import Mailer
 from services.user.passwords import Passwords
 from services.user.people import People
 from services.user.rpc.batch_get_users import BatchGetUsers
@@ -49,17 +59,30 @@ from services.user.rpc.get_users import (
 )
 from services.user.rpc.login import Login
 from services.user.rpc.logout import Logout
+from services.user.rpc.recovery import ForgotPassword, ResetPassword, SendVerification, VerifyEmail
 from services.user.rpc.refresh import Refresh
 from services.user.rpc.register import Register
 from services.user.rpc.resolve_usernames import ResolveUsernames
 from services.user.rpc.search_users import SearchUsers
+from services.user.rpc.second_factor import (
+    ConfirmSecondFactor,
+    DisableSecondFactor,
+    EnrolSecondFactor,
+    GetSecondFactor,
+)
 from services.user.rpc.set_suspension import SetSuspension
 from services.user.rpc.update_me import UpdateMe
+from services.user.second_factor import SecondFactors
 from services.user.sessions import Sessions
 from services.user.settings import UserSettings
+from services.user.signing_in import SignIn
+from services.user.store.attempts import SqlAttemptStore
 from services.user.store.exports import SqlExportStore
+from services.user.store.mails import SqlMailStore
+from services.user.store.second_factors import SqlSecondFactorStore
 from services.user.store.sql import SqlKeyStore, SqlSessionStore, SqlUserStore
 from services.user.tokens import AccessTokens
+from services.user.vault import Vault
 from views.hydrate import Hydrator
 from views.record import USER_PREFIX
 from views.remote import remote_polls, remote_standings, remote_tweets
@@ -99,7 +122,14 @@ async def build(env: Environment) -> Service:
         remote_tweets(cache, tweet), hydrator, remote_polls(cache, tweet), remote_standings(cache, hydrator, graph)
     )
     ids = LeasedIds(SqlLeases(db))
-    passwords = Passwords()
+    passwords = Passwords(memory_kib=settings.password_memory_kib, passes=settings.password_passes)
+    vault = Vault(settings.secrets_key)
+    guard = Guard(SqlAttemptStore(db), vault, _now_ms, per_address=settings.login_attempts_per_address)
+    second_factor_store = SqlSecondFactorStore(db)
+    second_factors = SecondFactors(second_factor_store, vault, _now_ms)
+    sign_in = SignIn(store, passwords, guard, second_factors, _now_ms)
+    mails = SqlMailStore(db)
+    mailer = Mailer(mails, open_transport(settings.smtp_url), settings.mail_from, _now_ms)
     tokens = AccessTokens(SqlKeyStore(db), ttl_s=settings.access_token_seconds)
     sessions = Sessions(SqlSessionStore(db), tokens, ttl_ms=settings.session_days * _DAY_MS)
     users = GetUsers(views)
@@ -117,27 +147,48 @@ async def build(env: Environment) -> Service:
                 await asyncio.sleep(60)
                 await tokens.load()
                 await sessions.forget_expired()
+                await guard.forget()
+                await mails.forget_expired(_now_ms())
             except Unavailable:  # said by the database already; again in a minute
                 await asyncio.sleep(60)
 
     auth = rpcs(
         user_service_pb2.DESCRIPTOR.services_by_name["AuthService"],
         {
-            "Register": Register(ids, store, passwords, sessions, people),
-            "Login": Login(store, passwords, sessions, people, _now_ms),
+            "Register": Register(ids, store, passwords, guard, sessions, people),
+            "Login": Login(store, sign_in, sessions, people, _now_ms),
             "Refresh": Refresh(store, sessions),
             "Logout": Logout(sessions),
-            "ChangePassword": ChangePassword(store, passwords, sessions),
+            "ChangePassword": ChangePassword(store, passwords, sign_in, sessions),
             "GetJwks": GetJwks(tokens),
         },
         priority=Priority.CRITICAL,
+    )
+    recovery = rpcs(
+        recovery_service_pb2.DESCRIPTOR.services_by_name["RecoveryService"],
+        {
+            "VerifyEmail": VerifyEmail(mails, _now_ms),
+            "SendVerification": SendVerification(mails, guard, mailer, _now_ms),
+            "ForgotPassword": ForgotPassword(mails, guard, mailer, _now_ms),
+            "ResetPassword": ResetPassword(mails, passwords, guard, mailer, _now_ms),
+        },
+        priority=Priority.CRITICAL,
+    )
+    second_factor = rpcs(
+        second_factor_service_pb2.DESCRIPTOR.services_by_name["SecondFactorService"],
+        {
+            "GetSecondFactor": GetSecondFactor(second_factor_store),
+            "EnrolSecondFactor": EnrolSecondFactor(second_factor_store, sign_in, vault),
+            "ConfirmSecondFactor": ConfirmSecondFactor(second_factor_store, second_factors, vault, _now_ms),
+            "DisableSecondFactor": DisableSecondFactor(second_factor_store, sign_in),
+        },
     )
     public = rpcs(
         user_service_pb2.DESCRIPTOR.services_by_name["UserService"],
         {
             "GetMe": GetMe(users),
             "UpdateMe": UpdateMe(store, people, views.tweets),
-            "Deactivate": Deactivate(store, passwords, people, _now_ms),
+            "Deactivate": Deactivate(store, sign_in, people, _now_ms),
             "GetUser": GetUser(users),
             "ListUsersById": ListUsersById(users),
             "GetUserByUsername": GetUserByUsername(users, people),
@@ -156,7 +207,7 @@ async def build(env: Environment) -> Service:
     )
     erasure = rpcs(
         erasure_service_pb2.DESCRIPTOR.services_by_name["ErasureService"],
-        {"EraseMe": EraseMe(store, passwords, eraser)},
+        {"EraseMe": EraseMe(sign_in, eraser)},
         priority=Priority.CRITICAL,
     )
     exports = rpcs(
@@ -170,12 +221,13 @@ async def build(env: Environment) -> Service:
     )
     return Service(
         name="user",
-        rpcs=[*auth, *public, *exports, *erasure, *mesh],
+        rpcs=[*auth, *recovery, *second_factor, *public, *exports, *erasure, *mesh],
         background={
             "ids": ids.renew_forever,
             "housekeeping": housekeeping,
             "exports": exporter.run,
             "erasures": eraser.run,
+            "mails": mailer.run,
         },
         start=[tokens.load, outbox.start, *(consumer.start for consumer in consumers)],
         stop=[

@@ -300,7 +300,7 @@ def profile(own: OwnData) -> dict[str, object]:
         for name, value in row.items()
         if name != "deactivated_ms"
     }
-    for name in ("protected", "verified", "suspended"):
+    for name in ("protected", "verified", "suspended", "email_verified", "second_factor"):
         shown[name] = bool(row[name])
     shown["created_at"] = rfc3339_of_id(row["id"])
     shown["deactivated_at"] = rfc3339(row["deactivated_ms"]) if row["deactivated_ms"] else None

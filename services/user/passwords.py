@@ -10,15 +10,22 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from mesh.resilience.bulkhead import Bulkhead
 
-# OWASP Password Storage Cheat Sheet: m = 19 MiB, t = 2, p = 1 is its least for Argon2id.
-_MEMORY_KIB, _PASSES, _LANES = 19_456, 2, 1
+MEMORY_KIB, PASSES = 19_456, 2
+"""OWASP Password Storage Cheat Sheet: m = 19 MiB, t = 2, p = 1 for Argon2id; RFC 9106, 4 has the way to choose more."""
+_LANES = 1
 
 
 class Passwords:
-    """Hashes and checks passwords."""
+    """Hashes and checks passwords.
 
-    def __init__(self, *, at_once: int = 2) -> None:
-        self._hasher = PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=_LANES)
+    Args:
+        memory_kib: memory of one hash.
+        passes: how often it is gone through.
+        at_once: hashes at a time in this process; 256 wait at most.
+    """
+
+    def __init__(self, *, memory_kib: int = MEMORY_KIB, passes: int = PASSES, at_once: int = 2) -> None:
+        self._hasher = PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=_LANES)
         # Each takes about 20 ms of a core and 19 MiB: more at once only take both from everyone else.
         self._bulkhead = Bulkhead(limit=at_once, queue=256)
         self._nobody = self._hasher.hash(secrets.token_hex(16))
@@ -29,12 +36,16 @@ class Passwords:
             return await asyncio.to_thread(self._hasher.hash, password)
 
     async def check(self, password: str, stored: str | None) -> bool:
-        """Whether it is the password. Takes the same time when there is nobody (`stored` is None).
+        """Whether it is the password. Does the same work when there is nobody (`stored` is None).
 
         Raises Unavailable when too many wait.
         """
         async with self._bulkhead:
             return await asyncio.to_thread(self._check, password, stored)
+
+    def is_outdated(self, stored: str) -> bool:
+        """Whether a hash was made with other parameters than new ones are."""
+        return self._hasher.check_needs_rehash(stored)
 
     def _check(self, password: str, stored: str | None) -> bool:
         try:

@@ -24,6 +24,15 @@ TABLES: Mapping[str, Table] = {
     "erasures": Table(
         ("user_id",), left_out="there is nobody to ask for it", erased="when the last access token has ended"
     ),
+    "reset_requests": Table(others=("id",), erased="looked up and deleted within moments; it has a name, and no id"),
+    "mails": Table(("user_id",), left_out="what is about to be sent to them", erased=_AT_ONCE),
+    "mail_tokens": Table(("user_id",), left_out="hashes of tokens, which are secrets", erased=_AT_ONCE),
+    "attempts": Table(others=("id",), erased="keyed hashes of what was typed, deleted after a day"),
+    "known_addresses": Table(
+        ("user_id",), left_out="keyed hashes of addresses, from which no address can be read", erased=_AT_ONCE
+    ),
+    "second_factors": Table(("user_id",), (), ("profile",), left_out="the secret", erased=_AT_ONCE),
+    "recovery_codes": Table(("user_id",), left_out="hashes of codes, which are secrets", erased=_AT_ONCE),
     "signing_keys": Table(others=("kid",), erased="keys of the installation"),
     "worker_leases": Table(erased="numbers of processes"),
     "outbox": Table(("key",), ("id", "event_id"), left_out="events of the last minutes", erased="pruned by age"),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from mesh.objects import check_url
 from mesh.settings import Environment, SettingError
+from services.user import mail_transport
+from services.user.passwords import MEMORY_KIB, PASSES
 
 
 def _objects_url(env: Environment) -> str:
@@ -14,6 +16,15 @@ def _objects_url(env: Environment) -> str:
         check_url(url)
     except ValueError as error:
         raise SettingError(f"ROOKERY_OBJECTS_URL makes no sense: {error}") from None
+    return url
+
+
+def _smtp_url(env: Environment) -> str:
+    url = env.text("SMTP_URL")
+    try:
+        mail_transport.check_url(url)
+    except ValueError as error:
+        raise SettingError(f"ROOKERY_SMTP_URL makes no sense: {error}") from None
     return url
 
 
@@ -33,6 +44,18 @@ class UserSettings:
     """gRPC target of `graph`, for who may see them, and for exports."""
     objects_url: str
     """Where archives are kept, `file:///folder` or `s3://KEY:SECRET@bucket?endpoint=URL`."""
+    smtp_url: str
+    """Where mails go, `smtp://user:password@host:port`, `smtps://...`, or `file:///folder`."""
+    mail_from: str
+    """The From header of mails."""
+    secrets_key: bytes
+    """Key of what is kept encrypted or under keyed hashes."""
+    password_memory_kib: int
+    """Memory of a password's hash."""
+    password_passes: int
+    """How often it is gone through."""
+    login_attempts_per_address: int
+    """Wrong log-ins an hour from one address before it has to wait."""
     cursor_key: bytes
     """Key of page cursors."""
     access_token_seconds: int
@@ -52,6 +75,12 @@ class UserSettings:
             tweet_target=env.text("TWEET_TARGET"),
             graph_target=env.text("GRAPH_TARGET"),
             objects_url=_objects_url(env),
+            smtp_url=_smtp_url(env),
+            mail_from=env.text("MAIL_FROM", "Rookery <no-reply@localhost>"),
+            secrets_key=env.secret("SECRETS_KEY"),
+            password_memory_kib=env.number("PASSWORD_MEMORY_KIB", MEMORY_KIB, least=8, most=1 << 20),
+            password_passes=env.number("PASSWORD_PASSES", PASSES, least=1, most=100),
+            login_attempts_per_address=env.number("LOGIN_ATTEMPTS_PER_ADDRESS", 100, least=1),
             cursor_key=env.secret("CURSOR_KEY"),
             access_token_seconds=env.number("ACCESS_TOKEN_SECONDS", 3600, least=1, most=86_400),
             session_days=env.number("SESSION_DAYS", 30, least=1, most=400),

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 
 from services.user.store.sql import SEARCH
-from tests.stores.sql_adapters import export_stores, graph_stores, in_order, list_stores, tweet_stores, user_stores
+from tests.stores.sql_adapters import (
+    credential_stores,
+    export_stores,
+    graph_stores,
+    in_order,
+    list_stores,
+    tweet_stores,
+    user_stores,
+)
+from tests.stores.suites.credentials import CredentialStores, CredentialStoreSuite
 from tests.stores.suites.exports import ExportStores, ExportStoreSuite
 from tests.stores.suites.graph import GraphStores, GraphStoreSuite
 from tests.stores.suites.lists import ListStores, ListStoreSuite
@@ -29,6 +38,16 @@ class TestUserStores(UserStoreSuite):
         """See UserStoreSuite."""
         async with postgresql_store("user") as sql:
             yield user_stores(sql)
+
+
+class TestCredentialStores(CredentialStoreSuite):
+    """All of the suite."""
+
+    @asynccontextmanager
+    async def opened(self, folder: Path) -> AsyncIterator[CredentialStores]:
+        """See CredentialStoreSuite."""
+        async with postgresql_store("user") as sql:
+            yield credential_stores(sql)
 
 
 class TestExportStore(ExportStoreSuite):

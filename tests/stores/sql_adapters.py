@@ -20,11 +20,15 @@ from services.tweet.store import erasure as tweet_erasure
 from services.tweet.store.base import CountCheck, CountStore, PollStore, TweetStore
 from services.tweet.store.checks import SqlCountCheck
 from services.tweet.store.sql import SqlTweetStore
+from services.user.store.attempts import AttemptStore, SqlAttemptStore
 from services.user.store.base import KeyStore, SessionStore, UserStore
 from services.user.store.exports import ExportStore, SqlExportStore
+from services.user.store.mails import MailStore, SqlMailStore
+from services.user.store.second_factors import SecondFactorStore, SqlSecondFactorStore
 from services.user.store.sql import SqlKeyStore, SqlSessionStore, SqlUserStore
 
 from .sqlite_stores import Sql
+from .suites.credentials import CredentialStores
 from .suites.exports import ExportStores
 from .suites.graph import LINE, GraphStores
 from .suites.lists import ListStores
@@ -58,6 +62,18 @@ def export_stores(sql: Sql) -> ExportStores:
     """For ExportStoreSuite."""
     return ExportStores(
         SqlExportStore(sql.db, sql.outbox), SqlUserStore(sql.db, sql.outbox), SqlSessionStore(sql.db), sql.events
+    )
+
+
+def credential_stores(sql: Sql) -> CredentialStores:
+    """For CredentialStoreSuite."""
+    return CredentialStores(
+        SqlAttemptStore(sql.db),
+        SqlMailStore(sql.db),
+        SqlSecondFactorStore(sql.db),
+        SqlUserStore(sql.db, sql.outbox),
+        SqlSessionStore(sql.db),
+        SqlExportStore(sql.db, sql.outbox),
     )
 
 
@@ -210,6 +226,9 @@ def told(sql: Sql, service: str) -> Told:
             SessionStore: SqlSessionStore(db),
             KeyStore: SqlKeyStore(db),
             ExportStore: SqlExportStore(db, outbox),
+            AttemptStore: SqlAttemptStore(db),
+            MailStore: SqlMailStore(db),
+            SecondFactorStore: SqlSecondFactorStore(db),
         }
     elif service == "graph":
         ports |= {

@@ -306,7 +306,9 @@ async def built(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Ser
     values = {f"ROOKERY_{other.upper()}_TARGET": f"unix://{folder}/{other}.sock" for other in SERVICES}
     values |= dict.fromkeys(("ROOKERY_CACHE_URL", "ROOKERY_BUS_URL"), "unix:///nowhere/s?db=0")
     values["ROOKERY_CURSOR_KEY"] = "0123456789abcdef"
+    values["ROOKERY_SECRETS_KEY"] = "fedcba9876543210"
     values["ROOKERY_OBJECTS_URL"] = f"file://{folder}/objects"
+    values["ROOKERY_SMTP_URL"] = f"file://{folder}/mail"
     if schema.exists():
         url = f"sqlite+aiosqlite:///{folder}/{name}.db"
         await migrate(url, schema)

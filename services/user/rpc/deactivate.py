@@ -9,27 +9,25 @@ from rookery.user.v1.user_service_pb2 import DeactivateRequest, DeactivateRespon
 from mesh.ids import id_of_ms, rfc3339_of_id
 from mesh.interceptors.viewer import require_viewer
 from services.user.domain import GRACE_MS
-from services.user.passwords import Passwords
 from services.user.people import People
 from services.user.sessions import wrong_credentials
+from services.user.signing_in import SignIn
 from services.user.store.base import UserStore
 
 
 class Deactivate:
     """Takes the viewer's account away, until they log in or 30 days are over."""
 
-    def __init__(self, store: UserStore, passwords: Passwords, people: People, now_ms: Callable[[], int]) -> None:
+    def __init__(self, store: UserStore, sign_in: SignIn, people: People, now_ms: Callable[[], int]) -> None:
         self._store = store
-        self._passwords = passwords
+        self._sign_in = sign_in
         self._people = people
         self._now_ms = now_ms
 
     async def __call__(self, request: DeactivateRequest) -> DeactivateResponse:
         """Raises Unauthenticated for a wrong password. A second time changes nothing, and answers the same."""
         viewer = require_viewer()
-        _, stored = await self._store.credentials(viewer) or (None, None)
-        if not await self._passwords.check(request.password, stored) or stored is None:
-            raise wrong_credentials()
+        _, stored = await self._sign_in.by_id(viewer, request.password)
         person = await self._store.deactivate(viewer, stored, self._now_ms())
         if person is None:
             raise wrong_credentials()

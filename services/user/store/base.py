@@ -25,6 +25,8 @@ class NewPerson:
     """Argon2id."""
     name: str
     """The name shown."""
+    address: bytes = b""
+    """Stands for where they register from (services/user/attempts.py); empty for nowhere known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,11 @@ class UserStore(Protocol):
     """People. Every write puts its event into the outbox in the same transaction. All raise Unavailable."""
 
     async def create(self, person: NewPerson, session: Session, event: Message) -> Person:
-        """Adds a person and their first session. Raises AlreadyExists for a taken username or e-mail."""
+        """Adds a person and their first session, and has a token mailed that proves the e-mail address.
+
+        Raises AlreadyExists for a taken username. Any number of people may say that an address is theirs; it is one
+        person's alone when it is proven (services/user/store/mails.py).
+        """
         ...
 
     async def by_ids(self, ids: Sequence[int]) -> list[Person]:
@@ -81,7 +87,11 @@ class UserStore(Protocol):
         ...
 
     async def login(self, key: str, *, by_email: bool) -> tuple[Person, str] | None:
-        """A person and their password's hash, by folded username or e-mail."""
+        """A person and their password's hash, by folded username or proven e-mail."""
+        ...
+
+    async def claimant(self, email_key: str) -> tuple[Person, str] | None:
+        """The newest account whose address that is and is not proven, and its password's hash."""
         ...
 
     async def credentials(self, user_id: int) -> tuple[Person, str] | None:
@@ -93,6 +103,10 @@ class UserStore(Protocol):
 
         None when `old` is not the hash any more, or the account is not active.
         """
+        ...
+
+    async def rehash(self, user_id: int, old: str, new: str) -> bool:
+        """Puts another hash of the same password in place of `old`; False when that is not the hash any more."""
         ...
 
     async def deactivate(self, user_id: int, password_hash: str, now_ms: int) -> Person | None:

@@ -15,6 +15,16 @@ from services.user.store.sql import TOPIC
 
 WAITING, READY, FAILED = "waiting", "ready", "failed"
 _EXPORT = "id, user_id, status, progress, attempts, finished_ms, expires_ms, size"
+_OF_A_PERSON = (
+    "sessions",
+    "user_words",
+    "mails",
+    "mail_tokens",
+    "known_addresses",
+    "recovery_codes",
+    "second_factors",
+)
+"""Tables whose rows of a person go with them."""
 _KNOWN = text("SELECT id FROM exports WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
 
 
@@ -278,9 +288,11 @@ class SqlExportStore:
         async def unit(tx: Tx) -> OwnData | None:
             row = (
                 await tx.execute(
-                    "SELECT id, username, email, name, description, location, url, language, country, protected,"
+                    "SELECT id, username, email, claim_key = '' AS email_verified, name, description, location, url,"
+                    " language, country, protected,"
                     " verified, suspended, pinned_tweet_id, followers_count, following_count, tweet_count, like_count,"
-                    " listed_count, deactivated_ms FROM users WHERE id = :id",
+                    " listed_count, deactivated_ms, EXISTS (SELECT 1 FROM second_factors WHERE user_id = :id"
+                    " AND confirmed_ms > 0) AS second_factor FROM users WHERE id = :id",
                     {"id": user_id},
                 )
             ).first()
@@ -304,7 +316,7 @@ class SqlExportStore:
                 return None
             gone = await tx.execute("DELETE FROM exports WHERE user_id = :id RETURNING id", whose)
             export_ids = [row.id for row in gone.all()]
-            for table in ("sessions", "user_words"):
+            for table in _OF_A_PERSON:
                 await tx.execute(f"DELETE FROM {table} WHERE user_id = :id", whose)
             await tx.execute("DELETE FROM users WHERE id = :id", whose)
             await tx.execute(

@@ -16,7 +16,9 @@ from mesh.db.sql import Database, Tx, violated
 from mesh.errors import AlreadyExists, Violation
 from mesh.outbox.sql import SqlOutbox
 from services.user.domain import GRACE_MS, PARSED, CountChange, Person, fold, state_changed
+from services.user.store.attempts import know
 from services.user.store.base import FoundWord, NewPerson, Session, SigningKey
+from services.user.store.waiting_mails import CHANGED, VERIFY, put_mail
 from services.user.words import AFTER_ALL, words_of
 from views.text import profile_entities
 
@@ -125,35 +127,39 @@ class SqlUserStore:
 
     async def create(self, person: NewPerson, session: Session, event: Message) -> Person:
         """See UserStore."""
-        username_key, email_key = fold(person.username), fold(person.email)
+        username_key = fold(person.username)
 
         async def unit(tx: Tx) -> Person:
             try:
                 row = (
                     await tx.execute(
-                        "INSERT INTO users (id, username, username_key, email, email_key, password_hash, name) VALUES"
-                        " (:id, :username, :username_key, :email, :email_key, :password_hash, :name)"
+                        "INSERT INTO users"
+                        " (id, username, username_key, email, email_key, claim_key, password_hash, name) VALUES"
+                        " (:id, :username, :username_key, :email, :email_key, :claim_key, :password_hash, :name)"
                         f" RETURNING {_COLUMNS}",
                         {
                             "id": person.id,
                             "username": person.username,
                             "username_key": username_key,
                             "email": person.email,
-                            "email_key": email_key,
+                            "email_key": f"CLAIM:{person.id}",  # no folded text has capitals
+                            "claim_key": fold(person.email),
                             "password_hash": person.password_hash,
                             "name": person.name,
                         },
                     )
                 ).one()
             except IntegrityError as error:
-                member = "email" if "email_key" in violated(error) else "username"
+                if "username_key" not in violated(error):
+                    raise
                 raise AlreadyExists(
-                    f"This {member} is taken.",
-                    violations=[Violation(member, "is taken")],
-                    reason=f"{member.upper()}_TAKEN",
+                    "This username is taken.", violations=[Violation("username", "is taken")], reason="USERNAME_TAKEN"
                 ) from None
             made = await _parse(tx, _person(row))
             await _add_session(tx, session)
+            await put_mail(tx, person.id, VERIFY, session.created_ms)
+            if person.address:
+                await know(tx, person.id, person.address, session.created_ms)
             await self._publish(tx, person.id, event)
             return made
 
@@ -181,6 +187,10 @@ class SqlUserStore:
 
         return await self._credentials(column, key)
 
+    async def claimant(self, email_key: str) -> tuple[Person, str] | None:
+        """See UserStore."""
+        return await self._credentials("claim_key <> '' AND claim_key", email_key)  # as its index says
+
     async def credentials(self, user_id: int) -> tuple[Person, str] | None:
         """See UserStore."""
         return await self._credentials("id", user_id)
@@ -189,7 +199,7 @@ class SqlUserStore:
         async def unit(tx: Tx) -> tuple[Person, str] | None:
             row = (
                 await tx.execute(
-                    f"SELECT {_COLUMNS}, password_hash FROM users WHERE {column} = :value",
+                    f"SELECT {_COLUMNS}, password_hash FROM users WHERE {column} = :value ORDER BY id DESC LIMIT 1",
                     {"value": value},
                 )
             ).first()
@@ -212,7 +222,20 @@ class SqlUserStore:
                 return None
             await _end_sessions(tx, user_id)
             await _add_session(tx, session)
+            await put_mail(tx, user_id, CHANGED, session.created_ms)
             return _person(row)
+
+        return await self._db.write(unit)
+
+    async def rehash(self, user_id: int, old: str, new: str) -> bool:
+        """See UserStore."""
+
+        async def unit(tx: Tx) -> bool:
+            done = await tx.execute(
+                "UPDATE users SET password_hash = :new WHERE id = :id AND password_hash = :old",
+                {"id": user_id, "old": old, "new": new},
+            )
+            return done.rowcount == 1
 
         return await self._db.write(unit)
 

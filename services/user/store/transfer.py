@@ -20,6 +20,7 @@ KINDS: Sequence[Kind] = (
             "username_key": _TEXT,
             "email": _TEXT,
             "email_key": _TEXT,
+            "claim_key": _TEXT,
             "password_hash": _TEXT,
             "name": _TEXT,
             "description": _TEXT,
@@ -72,6 +73,25 @@ KINDS: Sequence[Kind] = (
         },
     ),
     Kind("erasures", ("user_id",), {"user_id": _INTEGER, "until_ms": _INTEGER}),
+    Kind("reset_requests", ("id",), {"id": _BYTES, "name": _TEXT, "created_ms": _INTEGER}),
+    Kind(
+        "mails",
+        ("user_id", "kind"),
+        {"user_id": _INTEGER, "kind": _TEXT, "created_ms": _INTEGER, "due_ms": _INTEGER, "attempts": _INTEGER},
+    ),
+    Kind(
+        "mail_tokens",
+        ("hash",),
+        {"hash": _BYTES, "user_id": _INTEGER, "kind": _TEXT, "email_key": _TEXT, "expires_ms": _INTEGER},
+    ),
+    Kind("attempts", ("key", "id"), {"key": _BYTES, "id": _BYTES, "at_ms": _INTEGER}),
+    Kind("known_addresses", ("user_id", "address"), {"user_id": _INTEGER, "address": _BYTES, "at_ms": _INTEGER}),
+    Kind(
+        "second_factors",
+        ("user_id",),
+        {"user_id": _INTEGER, "secret": _BYTES, "confirmed_ms": _INTEGER, "last_step": _INTEGER},
+    ),
+    Kind("recovery_codes", ("user_id", "hash"), {"user_id": _INTEGER, "hash": _BYTES}),
 )
 """In the order in which they refer to each other."""
 LEFT_OUT: Mapping[str, str] = {

@@ -29,13 +29,21 @@ from services.graph.store.lists import ListStore
 from services.tweet.domain import Choice, Mark, StoredPoll, StoredTweet
 from services.tweet.store.base import Applied, By, CountCheck, CountStore, PollStore, TweetStore
 from services.tweet.store.erasure import Remains as TweetRemains
+from services.user.attempts import Backoff
 from services.user.domain import CountChange
+from services.user.store.attempts import Attempt, AttemptStore
 from services.user.store.base import KeyStore, NewPerson, Session, SessionStore, SigningKey, UserStore
 from services.user.store.exports import READY, ExportStore
+from services.user.store.mails import MailStore
+from services.user.store.second_factors import SecondFactorStore
+from services.user.store.waiting_mails import RESET, VERIFY
 from tests.faults.injection import TOLD_IT_TIMED_OUT, Faults, faulty, methods
 
 PORTS: Mapping[str, tuple[type, ...]] = {
-    "user": (UserStore, SessionStore, KeyStore, ExportStore, LeaseStore, OutboxRows),
+    "user": (
+        *(UserStore, SessionStore, KeyStore, ExportStore, LeaseStore, OutboxRows),
+        *(AttemptStore, MailStore, SecondFactorStore),
+    ),
     "graph": (GraphStore, ListStore, GraphRemains, LeaseStore, OutboxRows),
     "tweet": (TweetStore, PollStore, CountStore, CountCheck, TweetRemains, LeaseStore, OutboxRows),
 }
@@ -131,10 +139,21 @@ CLAIM = call("claim", "h", now_ms=6_000, until_ms=7_000)
 FINISH = call("finish", 900, "h", READY, size=7, now_ms=6_500, expires_ms=9_000)
 ERASE = call("erase", 1, UserErased(user_id=1), until_ms=9_000)
 ACQUIRE = call("acquire", "h", 60_000)
+ATTEMPT = Attempt(b"attempt", b"name", b"name here", b"address", 1)
+BEGIN = call("begin", ATTEMPT, Backoff(1, 9_000), Backoff(5, 9_000), now_ms=6_000, known_since_ms=0)
+_LIVE = {VERIFY: 9_000, RESET: 9_000}
+REQUEST_RESET = call("request_reset", b"r", "wren", 1_500)
+RESOLVE = call("resolve", 10)
+TAKE = call("claim", [b"token 1", b"token 2"], now_ms=2_000, until_ms=3_000, lifetimes_ms=_LIVE)
+ENROL = call("enrol", 1, b"sealed")
+CONFIRM = call("confirm", 1, b"sealed", 7, [b"code 1", b"code 2"], 6_000)
 
 FIRST: Mapping[type, Sequence[Call]] = {
     SessionStore: [on(UserStore, CREATE_PERSON)],
     ExportStore: [on(UserStore, CREATE_PERSON)],
+    AttemptStore: [on(UserStore, CREATE_PERSON)],
+    MailStore: [on(UserStore, CREATE_PERSON)],
+    SecondFactorStore: [on(UserStore, CREATE_PERSON)],
     PollStore: [on(TweetStore, CREATE_POLLED)],
     CountStore: [on(TweetStore, CREATE_TWEET), on(TweetStore, LIKE)],
     CountCheck: [on(TweetStore, CREATE_TWEET), on(TweetStore, LIKE), on(TweetStore, CREATE_POLLED)],
@@ -160,6 +179,14 @@ CASES = [
     Case(UserStore, call("by_ids", [1]), [CREATE_PERSON]),
     Case(UserStore, call("ids_by_username", ["wren"]), [CREATE_PERSON]),
     Case(UserStore, call("login", "wren", by_email=False), [CREATE_PERSON]),
+    Case(UserStore, call("claimant", "wren@example.org"), [CREATE_PERSON]),
+    Case(
+        UserStore,
+        call("rehash", 1, "hash", "stronger hash"),
+        [CREATE_PERSON],
+        answer=lambda a: a is False,
+        note="who logs in has the stronger one",
+    ),
     Case(UserStore, call("apply_counts", [CountChange(1, "tweets", 5, 7)]), [CREATE_PERSON], answer=lambda a: a == []),
     Case(UserStore, call("credentials", 1), [CREATE_PERSON]),
     Case(
@@ -192,6 +219,45 @@ CASES = [
     Case(SessionStore, call("end", SESSION.id, SESSION.token_hash)),
     Case(SessionStore, call("end_all", 1)),
     Case(SessionStore, call("forget_expired", 10_000), answer=lambda a: a == 0),
+    Case(AttemptStore, BEGIN, note="the same attempt counts once"),
+    Case(AttemptStore, call("take_back", ATTEMPT), [BEGIN]),
+    Case(AttemptStore, call("succeed", ATTEMPT, 1, now_ms=6_500), [BEGIN]),
+    Case(AttemptStore, call("clear", [b"name"], 1, b"address", now_ms=6_500), [BEGIN]),
+    Case(AttemptStore, call("forget", 7_000, 7_000), [BEGIN], answer=lambda a: a == 0),
+    Case(MailStore, REQUEST_RESET),
+    Case(MailStore, call("request_verification", 1, 2_000)),
+    Case(MailStore, RESOLVE, [REQUEST_RESET], answer=lambda a: a == 0),
+    Case(
+        MailStore,
+        TAKE,
+        again=call("claim", [b"token 3"], now_ms=2_100, until_ms=3_100, lifetimes_ms=_LIVE),
+        answer=lambda a: a == [],
+        note="sent when the first one's time is over",
+    ),
+    Case(MailStore, call("put_off", 1, VERIFY, 8_000), [TAKE]),
+    Case(MailStore, call("done", 1, VERIFY), [TAKE]),
+    Case(
+        MailStore,
+        call("verify", b"token 1", 2_500),
+        [TAKE],
+        answer=lambda a: a is None,
+        note="who asks again finds it proven",
+    ),
+    Case(MailStore, call("owner", b"token 1", VERIFY, 2_500), [TAKE]),
+    Case(
+        MailStore,
+        call("reset", b"token 1", "new hash", 2_500),
+        [on(MailStore, call("done", 1, VERIFY)), REQUEST_RESET, RESOLVE, TAKE],
+        answer=lambda a: a is None,
+        note="who asks again signs in with the new one",
+    ),
+    Case(MailStore, call("forget_expired", 20_000), [TAKE], answer=lambda a: a == 0),
+    Case(SecondFactorStore, call("factor", 1), [ENROL]),
+    Case(SecondFactorStore, ENROL),
+    Case(SecondFactorStore, CONFIRM, [ENROL], answer=lambda a: a is False, note="who asks again enrols anew"),
+    Case(SecondFactorStore, call("spend_step", 1, 8), [ENROL, CONFIRM], answer=lambda a: a is False),
+    Case(SecondFactorStore, call("spend_code", 1, b"code 1"), [ENROL, CONFIRM], answer=lambda a: a is False),
+    Case(SecondFactorStore, call("disable", 1), [ENROL, CONFIRM]),
     Case(KeyStore, call("signing_keys")),
     Case(
         KeyStore,

@@ -88,7 +88,9 @@ class RegisterRequest(_message.Message):
     username: _builtins.str
     """1 to 15 of [A-Za-z0-9_]; unique without regard to case."""
     email: _builtins.str
-    """Where to reach the person; unique without regard to case."""
+    """Where to reach the person. Once proven it is this account's alone, without
+    regard to case.
+    """
     password: _builtins.str
     """8 to 128 characters; stored only as an Argon2id hash."""
     name: _builtins.str
@@ -142,22 +144,28 @@ class LoginRequest(_message.Message):
     USERNAME_FIELD_NUMBER: _builtins.int
     EMAIL_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
     username: _builtins.str
     """Either this,"""
     email: _builtins.str
     """or this."""
     password: _builtins.str
     """The password."""
+    code: _builtins.str
+    """Where there is a second factor: a code of the authenticator, or a recovery
+    code.
+    """
     def __init__(
         self,
         *,
         username: _builtins.str = ...,
         email: _builtins.str = ...,
         password: _builtins.str = ...,
+        code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "password", b"password", "username", b"username"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "email", b"email", "password", b"password", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
