@@ -64,5 +64,5 @@ def message(letter: Letter, token: str, sender: str, now_ms: int) -> EmailMessag
     mail["Date"] = format_datetime(datetime.fromtimestamp(now_ms / 1000, UTC))
     mail["Message-ID"] = make_msgid(domain="rookery.invalid")
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: keeps vacation notices quiet
-    mail.set_content(text.format(username=letter.username, holder=letter.holder, token=token) + _FOOT)
+    mail.set_content(text.format(username=letter.username, holder=letter.holder, token=token) + _FOOT, cte="7bit")
     return mail
