@@ -19,7 +19,7 @@ _NAMES = re.compile(
 # Each piece has an end, so that no text, whoever made it, takes long.
 _LOCAL = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]"
 _TEXTS = re.compile(
-    r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,20}://)[^\s/@]{1,512}(?=@)"  # user and password of a URL
+    r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,20}://)[^\s/@]{1,512}(?=@)"  # name and password of a URL
     r"|(?P<word>\b(?:bearer|basic|oauth)\s{1,8})[A-Za-z0-9._~+/=-]{8,}"  # Authorization
     r"|\botpauth://\S+"
     r"|\beyJ[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){1,4}"  # a JWT

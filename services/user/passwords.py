@@ -10,8 +10,6 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from mesh.resilience.bulkhead import Bulkhead
 
-MEMORY_KIB, PASSES = 19_456, 2
-"""OWASP Password Storage Cheat Sheet: m = 19 MiB, t = 2, p = 1 for Argon2id; RFC 9106, 4 has the way to choose more."""
 _LANES = 1
 
 
@@ -19,14 +17,14 @@ class Passwords:
     """Hashes and checks passwords.
 
     Args:
-        memory_kib: memory of one hash.
+        memory_kib: memory of one hash (services/user/settings.py has the source of the default).
         passes: how often it is gone through.
         at_once: hashes at a time in this process; 256 wait at most.
     """
 
-    def __init__(self, *, memory_kib: int = MEMORY_KIB, passes: int = PASSES, at_once: int = 2) -> None:
+    def __init__(self, *, memory_kib: int, passes: int, at_once: int = 2) -> None:
         self._hasher = PasswordHasher(time_cost=passes, memory_cost=memory_kib, parallelism=_LANES)
-        # Each takes about 20 ms of a core and 19 MiB: more at once only take both from everyone else.
+        # By default each takes about 20 ms of a core and 19 MiB: more at once only take both from everyone else.
         self._bulkhead = Bulkhead(limit=at_once, queue=256)
         self._nobody = self._hasher.hash(secrets.token_hex(16))
 

@@ -230,7 +230,7 @@ async def test_the_answer_has_both_tokens_and_the_person(db: Database, clock: Cl
 
 
 async def test_a_password_is_checked_and_nobody_has_none() -> None:
-    passwords = Passwords()
+    passwords = Passwords(memory_kib=19_456, passes=2)
     stored = await passwords.hash("correct horse")
     assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert await passwords.check("correct horse", stored)

@@ -9,7 +9,7 @@ from rookery.user.v1.user_service_pb2 import LoginRequest, LoginResponse
 from mesh.errors import InvalidArgument, Violation
 from services.user.people import People
 from services.user.sessions import Sessions
-from services.user.signing_in import SignIn
+from services.user.signing_in import Credentials, SignIn
 from services.user.store.base import UserStore
 
 
@@ -26,7 +26,15 @@ class Login:
         self._now_ms = now_ms
 
     async def __call__(self, request: LoginRequest) -> LoginResponse:
-        """Raises as SignIn.by_name. With the right password it brings a deactivated account back."""
+        """Begins a session. Raises as `verify` does."""
+        person, stored = await self.verify(request)
+        return LoginResponse(data=self._sessions.answer(person, await self._sessions.begin(person.id, stored)))
+
+    async def verify(self, request: LoginRequest) -> Credentials:
+        """Who that is, and the password's hash. Raises as SignIn.by_name.
+
+        With the right password, and code if one is asked for, it brings a deactivated account back.
+        """
         name = request.username or request.email
         if not name:
             raise InvalidArgument(
@@ -38,4 +46,4 @@ class Login:
         if person.deactivated_ms and (back := await self._store.reactivate(person.id, stored, self._now_ms())):
             person = back
             await self._people.publish([person])
-        return LoginResponse(data=self._sessions.answer(person, await self._sessions.begin(person.id, stored)))
+        return person, stored
