@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 VIEWER_KEY = "x-user-id"  # set by the edge from the verified token's subject, and by services towards each other
 TRACE_KEY = "traceparent"  # W3C Trace Context, level 1
-ADDRESS_KEY = "x-envoy-external-address"  # the caller's address as the edge sees it; taken from nobody else
+ADDRESS_KEY = "x-rookery-address"  # the caller's IP address, set by the edge
 REQUEST_KEY = "x-request-id"  # a UUID, which the edge makes for each request and writes to its access log
 _TRACE = re.compile("[0-9a-f]{32}")
 _TRACEPARENT = re.compile("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
+from cli.state import running_state
 from tests.e2e.harness import Account, eventually, fresh_name
 from tests.e2e.mailbox import mail_to, token_in
 
@@ -91,7 +92,8 @@ async def test_no_log_has_what_only_one_person_may_know(edge: httpx.AsyncClient,
 
     logs = await eventually(written)
     assert logs.keys() >= {"user.log", "envoy.log", "valkey.log", "graph.log", "tweet.log"}
-    assert b'"level": "debug"' in b"".join(logs.values()), "the mesh logs at debug level"
+    processes = running_state(mesh.data)["processes"]
+    assert processes["user"]["environment"]["ROOKERY_LOG_LEVEL"] == "debug"
     found = {
         f"{what} in {log}" for log, content in logs.items() for what, text in secret.items() if text.encode() in content
     }

@@ -208,6 +208,7 @@ FORGED = [
     ("x-user_id", "1"),
     ("x-problem-json", "{}"),
     ("x-http-status", "204"),
+    ("x-rookery-address", "203.0.113.9"),
     ("x-rookery-viewer", "1"),
     ("x-envoy-original-method", "POST"),
     ("x-envoy-upstream-rq-timeout-ms", "1"),
@@ -239,9 +240,10 @@ async def test_internal_headers_from_outside_never_reach_a_service(
     assert call.values("x-user-id") == (["7"] if signed_in else [])
     names = {name for name, _ in call.metadata}
     assert names <= {
-        *("user-agent", "x-forwarded-for", "x-request-id", "x-user-id"),
+        *("user-agent", "x-forwarded-for", "x-rookery-address", "x-request-id", "x-user-id"),
         *("x-envoy-original-path", "x-envoy-original-method"),
     }
+    assert call.values("x-rookery-address") == ["127.0.0.1"]
     assert call.values("x-request-id") != ["forged"]
     assert call.values("x-envoy-original-method") == ["GET" if signed_in else "POST"]
     assert call.time_remaining is not None and 10 < call.time_remaining <= 15
