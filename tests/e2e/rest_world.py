@@ -6,11 +6,14 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.e2e.authenticator import code_of
 from tests.e2e.harness import PASSWORD, Account, eventually, fresh_name, register
+from tests.e2e.mailbox import mail_to, token_in
 
 _VARIABLE = re.compile(r"\{(\w+)\}")
 # What `{id}` names, by what is before it in a path.
@@ -155,6 +158,15 @@ class Things:
             "POST /v1/auth/refresh": {"refresh_token": self.owner.refresh_token},
             "POST /v1/auth/logout": {"refresh_token": self.owner.refresh_token},
             "POST /v1/auth/password": {"password": PASSWORD, "new_password": PASSWORD},
+            "POST /v1/auth/password/forgot": {"username": self.owner.username},
+            "POST /v1/auth/password/reset": {
+                "token": self.named.get("reset token", "x"),
+                "new_password": PASSWORD,
+            },
+            "POST /v1/auth/verify_email": {"token": self.named.get("verification token", "x")},
+            "POST /v1/auth/totp": {"password": PASSWORD},
+            "POST /v1/auth/totp/confirm": {"code": self.named.get("code", "123456")},
+            "POST /v1/auth/totp/disable": {"password": PASSWORD},
             "POST /v1/users/me/deactivate": {"password": PASSWORD},
             "POST /v1/users/me/erase": {"password": PASSWORD},
             "POST /v1/polls/{id}/votes": {"position": 1},
@@ -163,11 +175,16 @@ class Things:
         }
 
 
+NEEDS_A_MAIL_OR_A_CODE = frozenset(
+    {"POST /v1/auth/password/reset", "POST /v1/auth/verify_email", "POST /v1/auth/totp/confirm"}
+)
+"""Operations that are good with what `mailed_and_enrolled` gives."""
 ENDS_ITS_CALLER = frozenset(
     {
         "POST /v1/auth/refresh",
         "POST /v1/auth/logout",
         "POST /v1/auth/password",
+        *NEEDS_A_MAIL_OR_A_CODE,
         "POST /v1/users/me/deactivate",
         "POST /v1/users/me/erase",
     }
@@ -188,6 +205,35 @@ def in_order(operations: Sequence[Described]) -> Iterator[list[Described]]:
 async def spent_on(edge: httpx.AsyncClient) -> dict[str, Account]:
     """Somebody for each operation that ends its caller."""
     return {name: await register(edge) for name in sorted(ENDS_ITS_CALLER)}
+
+
+async def about(operation: Described, mine: Things, spent: Mapping[str, Account], data: Path) -> Things:
+    """What an operation may be about: things of who is spent on it, or `mine`.
+
+    Args:
+        data: the mesh's folder.
+    """
+    if operation.name not in spent:
+        return mine
+    who = spent[operation.name]
+    more = await mailed_and_enrolled(data, who) if operation.name in NEEDS_A_MAIL_OR_A_CODE else {}
+    return Things(who, {**mine.named, **more}, "")
+
+
+async def mailed_and_enrolled(data: Path, who: Account) -> dict[str, str]:
+    """Tokens from mails to somebody, and a code of an authenticator to be confirmed, by their names in `_chosen`.
+
+    Args:
+        data: the mesh's folder.
+        who: asks for another password, and enrols.
+    """
+    await _made(who, "POST", "/v1/auth/password/forgot", {"username": who.username})
+    made = await _made(who, "POST", "/v1/auth/totp", {"password": PASSWORD})
+    return {
+        "verification token": token_in(await mail_to(data, who.email, "Prove")),
+        "reset token": token_in(await mail_to(data, who.email, "Choose")),
+        "code": code_of(made["secret"]),
+    }
 
 
 async def things_of(owner: Account, other: Things | None = None) -> Things:

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -22,6 +22,7 @@ from tests.e2e.rest_world import (
     ENDS_ITS_CALLER,
     Described,
     Things,
+    about,
     described,
     document_of,
     in_order,
@@ -31,6 +32,9 @@ from tests.e2e.rest_world import (
     with_archive,
 )
 from tests.e2e.tokens import signed, signing_key
+
+if TYPE_CHECKING:
+    from cli.supervisor import Mesh
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -154,16 +158,18 @@ async def _kept(things: Things) -> list[Any]:
     ]
 
 
-async def test_the_same_requests_are_good_with_a_good_token(edge: httpx.AsyncClient, matrix: Matrix) -> None:
+async def test_the_same_requests_are_good_with_a_good_token(
+    edge: httpx.AsyncClient, mesh: Mesh, matrix: Matrix
+) -> None:
     """So that a refusal above is for its reason, and for no other."""
     mine = matrix.mine
     await with_archive(mine)
     spent = await spent_on(edge)
 
     async def cell(operation: Described) -> str:
-        who = spent.get(operation.name, mine.owner)
-        which, more = (mine if who is mine.owner else Things(who, mine.named, "")).request(operation)
-        answer = await who.request(*which, **more)
+        things = await about(operation, mine, spent, mesh.data)
+        which, more = things.request(operation)
+        answer = await things.owner.request(*which, **more)
         return "" if 200 <= answer.status_code < 300 else f"{answer.status_code}: {answer.text[:300]}"
 
     for operations in in_order(matrix.operations):

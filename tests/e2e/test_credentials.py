@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import pytest_asyncio
-from cryptography.hazmat.primitives.hashes import SHA1
-from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
+from tests.e2e.authenticator import code_of
 from tests.e2e.harness import PASSWORD, Account, assert_problem, fresh_name, register
 from tests.e2e.mailbox import mail_to, mails_to, token_in
 
@@ -221,10 +219,6 @@ async def test_who_has_a_token_cannot_guess_the_password_with_it(alice: Account)
 # --- second factors
 
 
-def _code(secret: str, steps: int = 0) -> str:
-    return TOTP(base64.b32decode(secret), 6, SHA1(), 30).generate(time.time() + 30 * steps).decode()
-
-
 async def _in_the_middle_of_a_step() -> None:
     """Waits, at most 3 s, if the code changes in a moment: the test and the service must see the same step."""
     left = 30 - time.time() % 30
@@ -239,7 +233,7 @@ async def _enrolled(person: Account) -> tuple[str, list[str]]:
     assert made.json()["data"]["otpauth_uri"] == (
         f"otpauth://totp/Rookery:{person.username}?secret={secret}&issuer=Rookery&digits=6&period=30"
     )
-    answer = await person.request("POST", "/v1/auth/totp/confirm", json={"code": _code(secret)})
+    answer = await person.request("POST", "/v1/auth/totp/confirm", json={"code": code_of(secret)})
     assert answer.status_code == 200, answer.text
     codes: list[str] = answer.json()["data"]["recovery_codes"]
     assert len(set(codes)) == 10
@@ -258,17 +252,17 @@ async def test_a_second_factor_is_asked_for_and_each_code_is_good_once(edge: htt
     secret, codes = await _enrolled(alice)
     assert await there() == {"enabled": True, "recovery_codes_left": 10}
     assert_problem(await alice.request("POST", "/v1/auth/totp", json={"password": PASSWORD}), 409)
-    assert_problem(await alice.request("POST", "/v1/auth/totp/confirm", json={"code": _code(secret)}), 400)
+    assert_problem(await alice.request("POST", "/v1/auth/totp/confirm", json={"code": code_of(secret)}), 400)
 
     asked = assert_problem(await _login(edge, alice.username), 401, "second factor")
     assert asked["type"] == "urn:rookery:problem:second-factor-required"
     wrong_password = assert_problem(await _login(edge, alice.username, "wrong password"), 401)
     assert wrong_password["type"] == "about:blank", "only who has the password is told of the second factor"
-    replayed = assert_problem(await _login(edge, alice.username, code=_code(secret)), 401, "code")
+    replayed = assert_problem(await _login(edge, alice.username, code=code_of(secret)), 401, "code")
     assert replayed["detail"] == "The code is wrong, or was used before."
-    assert (await _login(edge, alice.username, code=_code(secret, 1))).status_code == 200
-    assert_problem(await _login(edge, alice.username, code=_code(secret, 1)), 401, "code")
-    assert_problem(await _login(edge, alice.username, code=_code(secret, 3)), 401, "code")
+    assert (await _login(edge, alice.username, code=code_of(secret, 1))).status_code == 200
+    assert_problem(await _login(edge, alice.username, code=code_of(secret, 1)), 401, "code")
+    assert_problem(await _login(edge, alice.username, code=code_of(secret, 3)), 401, "code")
     assert (await _login(edge, alice.username, code=codes[0].upper())).status_code == 200
     assert_problem(await _login(edge, alice.username, code=codes[0]), 401, "code")
     assert await there() == {"enabled": True, "recovery_codes_left": 9}
@@ -284,7 +278,7 @@ async def test_a_second_factor_is_asked_for_and_each_code_is_good_once(edge: htt
 async def test_a_code_that_many_send_at_once_lets_one_in(edge: httpx.AsyncClient, alice: Account) -> None:
     await _in_the_middle_of_a_step()
     secret, codes = await _enrolled(alice)
-    for code in (_code(secret, 1), codes[3]):
+    for code in (code_of(secret, 1), codes[3]):
         tried = await asyncio.gather(*(_login(edge, alice.username, code=code) for _ in range(4)))
         assert sorted(answer.status_code for answer in tried) == [200, 401, 401, 401]
 
@@ -306,7 +300,7 @@ async def test_a_secret_that_was_not_confirmed_is_asked_for_by_nobody(edge: http
     assert (await _login(edge, alice.username)).status_code == 200
     second = (await alice.request("POST", "/v1/auth/totp", json={"password": PASSWORD})).json()["data"]["secret"]
     assert first != second
-    assert_problem(await alice.request("POST", "/v1/auth/totp/confirm", json={"code": _code(first)}), 400, "code")
+    assert_problem(await alice.request("POST", "/v1/auth/totp/confirm", json={"code": code_of(first)}), 400, "code")
     assert (await _login(edge, alice.username)).status_code == 200
     bob = await register(edge)
-    assert_problem(await bob.request("POST", "/v1/auth/totp/confirm", json={"code": _code(second)}), 400)
+    assert_problem(await bob.request("POST", "/v1/auth/totp/confirm", json={"code": code_of(second)}), 400)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -17,6 +17,7 @@ from tests.e2e.harness import assert_problem, register
 from tests.e2e.rest_world import (
     Described,
     Things,
+    about,
     described,
     document_of,
     in_order,
@@ -25,6 +26,9 @@ from tests.e2e.rest_world import (
     things_of,
     with_archive,
 )
+
+if TYPE_CHECKING:
+    from cli.supervisor import Mesh
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -80,7 +84,7 @@ def _is_forged(text: str) -> bool:
     return _TEXT in text or str(_NUMBER) in text
 
 
-async def test_members_that_nobody_may_set_change_nothing(edge: httpx.AsyncClient, scene: Scene) -> None:
+async def test_members_that_nobody_may_set_change_nothing(edge: httpx.AsyncClient, mesh: Mesh, scene: Scene) -> None:
     mine, forged = scene.mine, _forged(scene.operations[0].document)
     await with_archive(mine)
     spent = await spent_on(edge)
@@ -91,9 +95,9 @@ async def test_members_that_nobody_may_set_change_nothing(edge: httpx.AsyncClien
                 continue
             extra = {name: value for name, value in forged.items() if name not in operation.body.get("properties", {})}
             extra = {name: value for name, value in extra.items() if f"{{{name}}}" not in operation.path}
-            who = spent.get(operation.name, mine.owner)
-            which, more = (mine if who is mine.owner else Things(who, mine.named, "")).request(operation, **extra)
-            answer = await who.request(*which, **more)
+            things = await about(operation, mine, spent, mesh.data)
+            which, more = things.request(operation, **extra)
+            answer = await things.owner.request(*which, **more)
             assert 200 <= answer.status_code < 300, (operation.name, answer.text)
             assert not _is_forged(answer.text), (operation.name, answer.text)
             asked += 1

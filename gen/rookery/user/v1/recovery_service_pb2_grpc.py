@@ -78,7 +78,8 @@ class RecoveryServiceServicer:
 
     def SendVerification(self, request, context):
         """SendVerification mails another token for VerifyEmail (202), or nothing if
-        the address is proven. Callers: outside clients. Access: one row.
+        the address is proven. Callers: outside clients. Access: one row. Errors:
+        RESOURCE_EXHAUSTED with `retry-after` when asked too often.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,7 +45,8 @@ class RecoveryServiceStub:
     """
     SendVerification: _grpc.UnaryUnaryMultiCallable[_recovery_service_pb2.SendVerificationRequest, _recovery_service_pb2.SendVerificationResponse]
     """SendVerification mails another token for VerifyEmail (202), or nothing if
-    the address is proven. Callers: outside clients. Access: one row.
+    the address is proven. Callers: outside clients. Access: one row. Errors:
+    RESOURCE_EXHAUSTED with `retry-after` when asked too often.
     """
     ForgotPassword: _grpc.UnaryUnaryMultiCallable[_recovery_service_pb2.ForgotPasswordRequest, _recovery_service_pb2.ForgotPasswordResponse]
     """ForgotPassword mails a token for ResetPassword to whoever it is about
@@ -78,7 +79,8 @@ class RecoveryServiceAsyncStub(RecoveryServiceStub):
     """
     SendVerification: _aio.UnaryUnaryMultiCallable[_recovery_service_pb2.SendVerificationRequest, _recovery_service_pb2.SendVerificationResponse]  # type: ignore[assignment]
     """SendVerification mails another token for VerifyEmail (202), or nothing if
-    the address is proven. Callers: outside clients. Access: one row.
+    the address is proven. Callers: outside clients. Access: one row. Errors:
+    RESOURCE_EXHAUSTED with `retry-after` when asked too often.
     """
     ForgotPassword: _aio.UnaryUnaryMultiCallable[_recovery_service_pb2.ForgotPasswordRequest, _recovery_service_pb2.ForgotPasswordResponse]  # type: ignore[assignment]
     """ForgotPassword mails a token for ResetPassword to whoever it is about
@@ -120,7 +122,8 @@ class RecoveryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_recovery_service_pb2.SendVerificationResponse, _abc.Awaitable[_recovery_service_pb2.SendVerificationResponse]]:
         """SendVerification mails another token for VerifyEmail (202), or nothing if
-        the address is proven. Callers: outside clients. Access: one row.
+        the address is proven. Callers: outside clients. Access: one row. Errors:
+        RESOURCE_EXHAUSTED with `retry-after` when asked too often.
         """
 
     @_abc_1.abstractmethod

@@ -76,7 +76,8 @@ class AuthServiceServicer:
     def Register(self, request, context):
         """Register makes an account and signs it in (201). Callers: outside clients,
         `rookery seed`. Access: one transaction on the users store.
-        Errors: ALREADY_EXISTS for a taken username or e-mail.
+        Errors: ALREADY_EXISTS for a taken username. Whether an e-mail address is
+        another account's is told by mail, to whoever reads that, and never here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -84,10 +85,13 @@ class AuthServiceServicer:
 
     def Login(self, request, context):
         """Login trades a name and a password for tokens. Callers: outside clients.
-        Access: one row by username or e-mail. Unknown name and wrong password
-        are the same UNAUTHENTICATED, in the same time. An account that was
-        deactivated in the last 30 days is active again. Errors: ACCOUNT_SUSPENDED
-        (PERMISSION_DENIED), for the right password only.
+        Access: one row by username, two by e-mail. Unknown name and wrong
+        password are the same UNAUTHENTICATED, after the same work. An account that
+        was deactivated in the last 30 days is active again. Errors: for the right
+        password only ACCOUNT_SUSPENDED (PERMISSION_DENIED), and
+        SECOND_FACTOR_REQUIRED and WRONG_CODE (UNAUTHENTICATED) where there is a
+        second factor; RESOURCE_EXHAUSTED with `retry-after` after too many wrong
+        ones, whether there is such an account or not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

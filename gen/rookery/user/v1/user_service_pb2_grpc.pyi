@@ -38,14 +38,18 @@ class AuthServiceStub:
     Register: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RegisterRequest, _user_service_pb2.RegisterResponse]
     """Register makes an account and signs it in (201). Callers: outside clients,
     `rookery seed`. Access: one transaction on the users store.
-    Errors: ALREADY_EXISTS for a taken username or e-mail.
+    Errors: ALREADY_EXISTS for a taken username. Whether an e-mail address is
+    another account's is told by mail, to whoever reads that, and never here.
     """
     Login: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]
     """Login trades a name and a password for tokens. Callers: outside clients.
-    Access: one row by username or e-mail. Unknown name and wrong password
-    are the same UNAUTHENTICATED, in the same time. An account that was
-    deactivated in the last 30 days is active again. Errors: ACCOUNT_SUSPENDED
-    (PERMISSION_DENIED), for the right password only.
+    Access: one row by username, two by e-mail. Unknown name and wrong
+    password are the same UNAUTHENTICATED, after the same work. An account that
+    was deactivated in the last 30 days is active again. Errors: for the right
+    password only ACCOUNT_SUSPENDED (PERMISSION_DENIED), and
+    SECOND_FACTOR_REQUIRED and WRONG_CODE (UNAUTHENTICATED) where there is a
+    second factor; RESOURCE_EXHAUSTED with `retry-after` after too many wrong
+    ones, whether there is such an account or not.
     """
     Refresh: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RefreshRequest, _user_service_pb2.RefreshResponse]
     """Refresh trades a refresh token for new tokens; the old one is spent. One
@@ -78,14 +82,18 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Register: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RegisterRequest, _user_service_pb2.RegisterResponse]  # type: ignore[assignment]
     """Register makes an account and signs it in (201). Callers: outside clients,
     `rookery seed`. Access: one transaction on the users store.
-    Errors: ALREADY_EXISTS for a taken username or e-mail.
+    Errors: ALREADY_EXISTS for a taken username. Whether an e-mail address is
+    another account's is told by mail, to whoever reads that, and never here.
     """
     Login: _aio.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
     """Login trades a name and a password for tokens. Callers: outside clients.
-    Access: one row by username or e-mail. Unknown name and wrong password
-    are the same UNAUTHENTICATED, in the same time. An account that was
-    deactivated in the last 30 days is active again. Errors: ACCOUNT_SUSPENDED
-    (PERMISSION_DENIED), for the right password only.
+    Access: one row by username, two by e-mail. Unknown name and wrong
+    password are the same UNAUTHENTICATED, after the same work. An account that
+    was deactivated in the last 30 days is active again. Errors: for the right
+    password only ACCOUNT_SUSPENDED (PERMISSION_DENIED), and
+    SECOND_FACTOR_REQUIRED and WRONG_CODE (UNAUTHENTICATED) where there is a
+    second factor; RESOURCE_EXHAUSTED with `retry-after` after too many wrong
+    ones, whether there is such an account or not.
     """
     Refresh: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RefreshRequest, _user_service_pb2.RefreshResponse]  # type: ignore[assignment]
     """Refresh trades a refresh token for new tokens; the old one is spent. One
@@ -121,7 +129,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_user_service_pb2.RegisterResponse, _abc.Awaitable[_user_service_pb2.RegisterResponse]]:
         """Register makes an account and signs it in (201). Callers: outside clients,
         `rookery seed`. Access: one transaction on the users store.
-        Errors: ALREADY_EXISTS for a taken username or e-mail.
+        Errors: ALREADY_EXISTS for a taken username. Whether an e-mail address is
+        another account's is told by mail, to whoever reads that, and never here.
         """
 
     @_abc_1.abstractmethod
@@ -131,10 +140,13 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
         """Login trades a name and a password for tokens. Callers: outside clients.
-        Access: one row by username or e-mail. Unknown name and wrong password
-        are the same UNAUTHENTICATED, in the same time. An account that was
-        deactivated in the last 30 days is active again. Errors: ACCOUNT_SUSPENDED
-        (PERMISSION_DENIED), for the right password only.
+        Access: one row by username, two by e-mail. Unknown name and wrong
+        password are the same UNAUTHENTICATED, after the same work. An account that
+        was deactivated in the last 30 days is active again. Errors: for the right
+        password only ACCOUNT_SUSPENDED (PERMISSION_DENIED), and
+        SECOND_FACTOR_REQUIRED and WRONG_CODE (UNAUTHENTICATED) where there is a
+        second factor; RESOURCE_EXHAUSTED with `retry-after` after too many wrong
+        ones, whether there is such an account or not.
         """
 
     @_abc_1.abstractmethod
