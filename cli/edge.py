@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +18,8 @@ from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.message import DecodeError
 
+from mesh.tls import read
+
 _PROJECT = Path(__file__).resolve().parent.parent
 _FOLDER = _PROJECT / "envoy"
 _TEMPLATE = "edge.yaml.j2"
@@ -26,6 +28,9 @@ _OPENAPI_PATH = "/openapi.json"
 # What the edge answers by itself.
 _OWN_PATHS = ("/healthz", _OPENAPI_PATH)
 _INVALID_REQUEST = "https://api.x.com/2/problems/invalid-request"
+_HSTS_S = 31_536_000  # a year: what browsers' preload lists ask for at least
+_ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9.-]+(:\d{1,5})?")
+_SECRET_NAME = re.compile(r"(access|refresh|oauth)_token|secret|recovery_code")
 _VARIABLE = re.compile(r"\{([A-Za-z0-9_.]+)(?:=([^}]*))?\}")
 
 
@@ -67,6 +72,8 @@ class EdgeLimits:
     """Open connections from outside; further ones are refused. One takes about 30 KiB."""
     heap_bytes: int = 1 << 30
     """Heap at which requests are refused (at 95 %)."""
+    compressed_from: int = 1_024
+    """Bytes from which on an answer is compressed, for who takes it so: below, it costs more than it saves."""
     cached_tokens: int = 2_000
     """Verified tokens remembered per worker thread, about 4 KiB each. A cached token's times are still checked."""
     backend_connections: int = 64
@@ -125,6 +132,19 @@ class EdgeConfig:
     """Exact paths that need no token; one that is sent must be valid, and its subject is passed on."""
     limits: EdgeLimits = field(default_factory=EdgeLimits)
     """See EdgeLimits."""
+    certificate: Path | None = None
+    """Certificate for callers from outside, with its chain, PEM; None listens without TLS."""
+    key: Path | None = None
+    """Its key, PEM."""
+    http3: bool = False
+    """Listens for HTTP/3 too, on the UDP port of the same number; needs a certificate and a port that is not 0."""
+    identity: Path | None = None
+    """Folder of the edge's certificate inside the mesh (mesh.tls); None calls services without TLS."""
+    secrets: Path | None = None
+    """Folder for which `cli.edge_secrets.write_secrets` was called; needed with a certificate or an identity."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call, such as `https://app.example.org`; `*` for all. Never with credentials: nothing is
+    granted by a cookie, and a page sends a token only if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +157,8 @@ class PublicService:
     """Key in EdgeConfig.targets: the package's segment before the version."""
     streams: tuple[str, ...] = ()
     """gRPC paths of those of its RPCs whose answer is a stream."""
+    secret: bool = False
+    """An answer of it may hold a token or another secret, and so is neither stored nor compressed on its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,10 +338,49 @@ def render_edge(config: EdgeConfig) -> str:
         ignored_parameters=ignored,
         problems=_PROBLEMS,
         unauthorized=_problem(401),
+        entries=("edge", "edge_http3") if config.http3 else ("edge",),
+        domain=read(config.identity).domain if config.identity else "",
+        standing=_standing_headers(config),
         unreadable=replace(_problem(400), detail="The name of a parameter must not have an escape in it."),
         stripped_names_regex=f"{_INTERNAL_NAMES}|{_all_from('x-', _PROXY_NAMES if config.trusted_hops else ())}",
         lua=lua,
     )
+
+
+def _standing_headers(config: EdgeConfig) -> dict[str, str]:
+    """What every answer has, unless its service said otherwise: it is data for programs, and no page of anything."""
+    headers = {
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+        "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+        "cross-origin-resource-policy": "same-origin",
+        "referrer-policy": "no-referrer",
+        "cache-control": "no-store",
+    }
+    if config.certificate:  # without TLS a browser must ignore it, and nobody is to think that there is some
+        headers["strict-transport-security"] = f"max-age={_HSTS_S}"
+    if config.http3:
+        headers["alt-svc"] = f'h3=":{config.port}"; ma=86400'
+    return headers
+
+
+def _secret_services(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> set[str]:
+    """Full names of services with an answer that has a member named as a secret, at any depth."""
+    messages = {f".{file.package}.{message.name}": message for file in files for message in file.message_type}
+
+    def tells(name: str, seen: frozenset[str]) -> bool:
+        return any(
+            _SECRET_NAME.search(member.name)
+            or (member.type_name not in seen and tells(member.type_name, seen | {member.type_name}))
+            for member in (messages[name].field if name in messages else ())
+        )
+
+    return {
+        f"{file.package}.{service.name}"
+        for file in files
+        for service in file.service
+        if any(tells(method.output_type, frozenset({method.output_type})) for method in service.method)
+    }
 
 
 def _services(descriptors: bytes) -> Iterator[tuple[PublicService, list[Operation]]]:
@@ -327,6 +388,7 @@ def _services(descriptors: bytes) -> Iterator[tuple[PublicService, list[Operatio
         files = descriptor_pb2.FileDescriptorSet.FromString(descriptors).file
     except DecodeError as error:
         raise EdgeConfigError("the descriptor set cannot be read") from error
+    secret = _secret_services(files)
     for file in files:
         segments = [part for part in file.package.split(".") if not re.fullmatch(r"v\d+\w*", part)]
         for service in file.service:
@@ -339,7 +401,7 @@ def _services(descriptors: bytes) -> Iterator[tuple[PublicService, list[Operatio
                     found.extend(_bindings(rule, f"/{name}/{method.name}"))
             if found and not file.package:
                 raise EdgeConfigError(f"{service.name} has http rules but no package to tell its cluster")
-            yield PublicService(name, segments[-1] if segments else "", streams), found
+            yield PublicService(name, segments[-1] if segments else "", streams, name in secret), found
 
 
 def _bindings(rule: http_pb2.HttpRule, rpc: str) -> Iterator[Operation]:
@@ -472,6 +534,15 @@ def _check(config: EdgeConfig, services: list[PublicService], known: list[Operat
     for limit in fields(config.limits):
         if getattr(config.limits, limit.name) < 1:
             raise EdgeConfigError(f"limits.{limit.name}: must be at least 1")
+    if (config.certificate is None) != (config.key is None):
+        raise EdgeConfigError("certificate, key: one is nothing without the other")
+    if (config.certificate or config.identity) and config.secrets is None:
+        raise EdgeConfigError("secrets: needed with a certificate or an identity")
+    if config.http3 and not (config.certificate and config.port):
+        raise EdgeConfigError("http3: needs a certificate, and a port of its own number")
+    for origin in config.cors_origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise EdgeConfigError(f"cors_origins: {origin!r} is no origin such as https://app.example.org")
     if config.health_interval < 1:
         raise EdgeConfigError("health_interval: must be at least 1")
     if config.trusted_hops < 0:

@@ -21,5 +21,9 @@ class ProfileError(OperatorError):
     """A profile cannot be put together from these settings."""
 
 
+class KeyMaterialError(OperatorError):
+    """Keys or certificates cannot be made or used."""
+
+
 class StartError(OperatorError):
     """A process does not come up. The message names it, says why, and ends with the last lines of its log."""

@@ -31,6 +31,7 @@ _COMMANDS = {
     "seed": _Entry("cli.seed:seed", "Fill a mesh that runs with accounts, follows and tweets."),
     "check": _Entry("cli.check:check", "Compare what the mesh answers with its tables."),
     "move": _Entry("cli.move:move", "Copy a store to another one, perhaps of another kind."),
+    "keys": _Entry("cli.keys:keys", "Certificates of the services, for mutual TLS inside."),
     "engines": _Entry("cli.engines:engines", "Real stores from packages, for the cluster profile's tests."),
     "bench": _Entry("cli.bench:bench", "Measure CPU per request, next to the floor."),
 }

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    import grpc
 
 ProbeKind: TypeAlias = Literal["grpc", "envoy", "valkey"]
 _LINE_BYTES = 4096
@@ -19,6 +22,10 @@ class Probe:
     """`grpc`: grpc.health.v1 says SERVING for the server as a whole; `envoy`: /ready says LIVE; `valkey`: PING."""
     target: str
     """`unix:///path` for `grpc` and `valkey`, `host:port` for `grpc` and `envoy`."""
+    identity: Path | None = None
+    """Folder with the certificate to show (mesh.tls); None for gRPC without TLS."""
+    peer: str = ""
+    """Whose certificate is met there."""
 
 
 async def ask(probe: Probe, deadline_s: float = 1.0) -> str | None:
@@ -27,7 +34,7 @@ async def ask(probe: Probe, deadline_s: float = 1.0) -> str | None:
         async with asyncio.timeout(deadline_s):
             match probe.kind:
                 case "grpc":
-                    return await _grpc(probe.target, deadline_s)
+                    return await _grpc(probe, deadline_s)
                 case "envoy":
                     return await _envoy(probe.target)
                 case "valkey":
@@ -54,15 +61,28 @@ def socket_path(target: str) -> Path:
     return Path(target.removeprefix("unix://").removeprefix("unix:"))
 
 
-async def _grpc(target: str, deadline_s: float) -> str | None:
-    _, writer = await _connect(target)  # refused at once, where a channel would wait and back off
+def _channel(probe: Probe) -> grpc.aio.Channel:
+    import grpc.aio
+
+    # A pool of its own: channels otherwise share a connection's back-off, and a restarted server would be found late.
+    options: list[tuple[str, str | int]] = [("grpc.use_local_subchannel_pool", 1)]
+    if probe.identity is None:
+        return grpc.aio.insecure_channel(probe.target, options=options)
+    from mesh.tls import channel_credentials, read, server_name
+
+    material = read(probe.identity)
+    options.append(("grpc.ssl_target_name_override", server_name(probe.peer, material.domain)))
+    return grpc.aio.secure_channel(probe.target, channel_credentials(material), options=options)
+
+
+async def _grpc(probe: Probe, deadline_s: float) -> str | None:
+    _, writer = await _connect(probe.target)  # refused at once, where a channel would wait and back off
     writer.close()
 
     import grpc.aio
     from grpc_health.v1 import health_pb2
 
-    # A pool of its own: channels otherwise share a connection's back-off, and a restarted server would be found late.
-    async with grpc.aio.insecure_channel(target, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
+    async with _channel(probe) as channel:
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,

@@ -16,7 +16,7 @@ import os
 import secrets
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -54,6 +54,11 @@ _SHARED: dict[str, str] = {
 SERVICES = tuple(_OWN)
 """In dependency order."""
 
+EDGE, OPERATOR = "edge", "operator"
+"""Who has a certificate besides services: Envoy, and the people who run the mesh, with their tools."""
+IDENTITIES = (*SERVICES, EDGE, OPERATOR)
+"""Who has a certificate where calls go over mutual TLS."""
+
 STORES: Mapping[str, str] = {
     "users": "ROOKERY_USERS_URL",
     "graph": "ROOKERY_GRAPH_URL",
@@ -64,7 +69,7 @@ STORES: Mapping[str, str] = {
 }
 """What is kept somewhere, in a word for people, and the variable with the URL."""
 
-_SUPERVISED = ("ROOKERY_LISTEN", "ROOKERY_METRICS_LISTEN")
+_SUPERVISED = ("ROOKERY_LISTEN", "ROOKERY_METRICS_LISTEN", "ROOKERY_TLS_FOLDER")
 _OWNERS = {name: service for service, own in _OWN.items() for name in own}
 # What programs need to run at all, and switches of the interpreter, of gRPC and of coverage measurement.
 _INHERITED = ("PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
@@ -90,6 +95,19 @@ class Place:
     """The operator's environment."""
     reserve_port: Callable[[], int]
     """Gives a free loopback port that nobody else takes while the mesh lives."""
+    keys: Path | None = None
+    """Certificates of all processes (cli.certificates); None for calls on Unix sockets without TLS."""
+    ports: Mapping[str, int] = field(default_factory=dict)
+    """Where services listen on loopback, by name; on Unix sockets when it is empty."""
+
+    def listen(self, service: str) -> str:
+        """Where a service listens, as in `ROOKERY_LISTEN`."""
+        port = self.ports.get(service)
+        return f"unix://{self.sockets}/{service}.sock" if port is None else f"127.0.0.1:{port}"
+
+    def target(self, service: str) -> str:
+        """The same for who calls it."""
+        return self.listen(service) if service not in self.ports else f"ipv4:{self.listen(service)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +181,8 @@ class Embedded:
 
     def processes(self, place: Place) -> Sequence[ProcessSpec]:
         """Valkey (unless both of its URLs are the operator's), services, Envoy."""
+        if place.keys and not place.ports:
+            place = replace(place, ports={name: place.reserve_port() for name in SERVICES})
         stores = [] if _brings_own_valkey(place.operator) else [_valkey(place)]
         needs = tuple(store.name for store in stores)
         # Services start together: none asks another before it is ready. Their order matters to nobody but readers.
@@ -194,6 +214,14 @@ def kinds(environments: Iterable[Mapping[str, str]]) -> dict[str, str]:
     }
 
 
+def is_on(operator: Mapping[str, str], name: str) -> bool:
+    """Whether a switch of the operator's is on. Raises ProfileError for a value that is neither true nor false."""
+    value = operator.get(name, "").lower()
+    if value not in ("", "true", "false"):
+        raise ProfileError(f"{name} must be true or false, not {value!r}")
+    return value == "true"
+
+
 def inherited(operator: Mapping[str, str]) -> dict[str, str]:
     """The part of an environment that every process gets."""
     return {
@@ -206,6 +234,7 @@ def service_environment(service: str, place: Place) -> dict[str, str]:
     table = {**_SHARED, **_OWN[service]}
     keys = {f"{name}_key": _key(place.data / f"{name}.key") for name in ("cursor", "secrets")}
     environment = {name: value.format(data=place.data, sockets=place.sockets, **keys) for name, value in table.items()}
+    environment |= {f"ROOKERY_{name.upper()}_TARGET": place.target(name) for name in SERVICES}
     for name, value in place.operator.items():
         # An empty variable counts as not set, as in mesh.settings.
         mine = _OWNERS.get(name, service) == service and name not in _SUPERVISED
@@ -238,23 +267,24 @@ def _brings_own_valkey(operator: Mapping[str, str]) -> bool:
 
 
 def _service(name: str, place: Place, needs: tuple[str, ...]) -> ProcessSpec:
-    listen = f"unix://{place.sockets}/{name}.sock"
+    listen = place.listen(name)
     inherits = inherited(place.operator)
     packages = [str(PROJECT), str(PROJECT / "gen"), *filter(None, inherits.get("PYTHONPATH", "").split(os.pathsep))]
     return ProcessSpec(
         name=name,
         command=(sys.executable, "-m", f"services.{name}"),
-        probe=Probe("grpc", listen),
+        probe=Probe("grpc", listen, identity=place.keys and place.keys / OPERATOR, peer=name),
         environment={
             **inherits,
             **service_environment(name, place),
+            **({"ROOKERY_TLS_FOLDER": str(place.keys / name)} if place.keys else {}),
             "PYTHONPATH": os.pathsep.join(packages),
             "PYTHONUNBUFFERED": "1",  # a process that is killed would take its last log lines with it
             "ROOKERY_LISTEN": listen,
             "ROOKERY_METRICS_LISTEN": f"127.0.0.1:{place.reserve_port()}",
         },
         needs=needs,
-        target=listen,
+        target=place.target(name),
         folder=place.data,
     )
 
@@ -298,13 +328,36 @@ def _valkey(place: Place) -> ProcessSpec:
 
 def _envoy(place: Place) -> ProcessSpec:
     from cli.edge import EdgeConfig, EdgeConfigError, envoy_path, render_edge
+    from cli.edge_secrets import write_secrets
 
     config = place.run / "edge.yaml"
     admin_port = place.reserve_port()
     targets = {name: service_environment(name, place)[f"ROOKERY_{name.upper()}_TARGET"] for name in SERVICES}
     jwks_listen = f"unix://{place.sockets}/edge-jwks.sock"
-    edge = EdgeConfig(targets=targets, port=place.port, admin_port=admin_port, jwks_listen=jwks_listen)
+    operator = place.operator
+    # Absolute, as Envoy runs in a folder of its own.
+    certificate, key = (
+        Path(operator[name]).absolute() if operator.get(name) else None
+        for name in ("ROOKERY_EDGE_TLS_CERT", "ROOKERY_EDGE_TLS_KEY")
+    )
+    identity = place.keys and place.keys / EDGE
+    for file in (certificate, key):
+        if file is not None and not file.is_file():
+            raise ProfileError(f"the edge cannot be configured: there is no file {file}")
+    edge = EdgeConfig(
+        targets=targets,
+        port=place.port,
+        admin_port=admin_port,
+        jwks_listen=jwks_listen,
+        certificate=certificate,
+        key=key,
+        http3=is_on(operator, "ROOKERY_EDGE_HTTP3"),
+        identity=identity,
+        secrets=place.run,
+        cors_origins=tuple(filter(None, operator.get("ROOKERY_EDGE_CORS_ORIGINS", "").replace(" ", "").split(","))),
+    )
     try:
+        write_secrets(place.run, public=(certificate, key) if certificate and key else None, identity=identity)
         program = str(envoy_path())
         config.write_text(render_edge(edge))
     except EdgeConfigError as error:

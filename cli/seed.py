@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+import grpc
 from rookery.graph.v1.graph_mesh_pb2 import GetFollowingRequest
 from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
 from rookery.graph.v1.graph_service_pb2 import FollowRequest
@@ -37,6 +38,7 @@ from cli.state import MeshState, running_state
 from mesh.client import Destination
 from mesh.context import CallContext, enter
 from mesh.errors import AlreadyExists, DeadlineExceeded, MeshError, Unauthenticated, Unavailable
+from mesh.tls import Identity
 
 T = TypeVar("T")
 _PASSWORD = "rookery-seed"  # noqa: S105 -- of sample accounts; printed at the end
@@ -101,14 +103,17 @@ class Seeder:
     def __init__(self, state: MeshState, *, concurrency: int, screen: Phases) -> None:
         self._concurrency = concurrency
         self._screen = screen
-        targets = {name: process["target"] for name, process in state["processes"].items()}
-        limit = concurrency
 
-        self._auth = Destination("user", targets["user"], AuthServiceStub, timeout_s=_CALL_S, limit=limit)
-        self._names = Destination("user", targets["user"], UserMeshServiceStub, timeout_s=_CALL_S, limit=limit)
-        self._graph = Destination("graph", targets["graph"], GraphServiceStub, timeout_s=_CALL_S, limit=limit)
-        self._edges = Destination("graph", targets["graph"], GraphMeshServiceStub, timeout_s=_CALL_S, limit=limit)
-        self._tweet = Destination("tweet", targets["tweet"], TweetServiceStub, timeout_s=_CALL_S, limit=limit)
+        def to(name: str, stub: Callable[[grpc.aio.Channel], T]) -> Destination[T]:
+            process = state["processes"][name]
+            identity = Identity(Path(process["identity"])) if process["identity"] else None
+            return Destination(name, process["target"], stub, timeout_s=_CALL_S, limit=concurrency, identity=identity)
+
+        self._auth = to("user", AuthServiceStub)
+        self._names = to("user", UserMeshServiceStub)
+        self._graph = to("graph", GraphServiceStub)
+        self._edges = to("graph", GraphMeshServiceStub)
+        self._tweet = to("tweet", TweetServiceStub)
 
     async def close(self) -> None:
         """Ends all channels."""

@@ -50,6 +50,7 @@ class ProcessState(TypedDict):
     log: str
     probe: str
     target: str
+    identity: str
     environment: dict[str, str]
 
 

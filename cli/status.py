@@ -71,7 +71,8 @@ async def _look(state: MeshState) -> list[Health]:
 async def _health(name: str, process: ProcessState) -> Health:
     why = None
     if process["state"] == "ready":
-        why = await ask(Probe(_KINDS[process["probe"]], process["target"]), _PROBE_S)
+        identity = Path(process["identity"]) if process["identity"] else None
+        why = await ask(Probe(_KINDS[process["probe"]], process["target"], identity, name), _PROBE_S)
     return Health(
         name=name,
         state=process["state"],

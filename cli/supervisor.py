@@ -21,11 +21,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.errors import StartError
+from cli.errors import KeyMaterialError, StartError
 from cli.migrate import apply
 from cli.ports import LOOPBACK, Ports
 from cli.process import Patience, State, Supervised
-from cli.profile import Embedded, Place, Profile
+from cli.profile import IDENTITIES, Embedded, Place, Profile, is_on
 from cli.state import DataFolder, MeshState, ProcessState
 
 LOG_BYTES = 50 << 20
@@ -92,6 +92,7 @@ class Mesh:
         self._state_failed = False
         self._hurried = False
         self._logs: asyncio.Task[None] | None = None
+        self._renews_keys = False
 
     @property
     def data(self) -> Path:
@@ -101,7 +102,7 @@ class Mesh:
     @property
     def url(self) -> str:
         """Base URL of the edge."""
-        return f"http://{LOOPBACK}:{self._port}"
+        return f"{'https' if self._operator.get('ROOKERY_EDGE_TLS_CERT') else 'http'}://{LOOPBACK}:{self._port}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -218,6 +219,8 @@ class Mesh:
             )
 
         self._folder = folder = await DataFolder.claim(self._data, fresh=self._fresh, waiting=waiting)
+        self._renews_keys = is_on(self._operator, "ROOKERY_MTLS")
+        await self._renew_keys()
         place = Place(
             data=folder.root,
             run=folder.run,
@@ -226,6 +229,7 @@ class Mesh:
             port=self._port,
             operator=self._operator,
             reserve_port=self._ports.reserve,
+            keys=folder.root / "keys" if self._renews_keys else None,
         )
         for service, applied in await apply(self._profile.migrations(folder.root, self._operator)):
             if applied:
@@ -236,7 +240,7 @@ class Mesh:
                 log.replace(log.with_name(f"{spec.name}.1.log"))
             self._processes[spec.name] = Supervised(spec, log, folder.lock, self._patience, self._changed)
         self._write_state()
-        self._logs = asyncio.create_task(self._bound_logs(), name="bound logs")
+        self._logs = asyncio.create_task(self._housekeeping(), name="housekeeping")
         await self._launch_all()
         self._is_ready = True
         self._write_state()
@@ -295,11 +299,30 @@ class Mesh:
         else:
             self._state_failed = False
 
-    async def _bound_logs(self) -> None:
+    async def _housekeeping(self) -> None:
         while True:
             await asyncio.sleep(_LOG_CHECK_S)
             if self._folder is not None:
                 await asyncio.to_thread(cut_logs, self._folder.logs)
+            try:
+                await self._renew_keys()
+            except (OSError, KeyMaterialError) as error:  # half of their life is left to put it right
+                self._report(Report("supervisor", "warning", f"certificates cannot be renewed: {error}"))
+
+    async def _renew_keys(self) -> None:
+        """Makes certificates that are missing or in the second half of their life; none without mutual TLS."""
+        if self._folder is None or not self._renews_keys:
+            return
+        from cli.certificates import Authority
+
+        authority = Authority(self._folder.root / "keys")
+
+        def renew() -> None:
+            if not authority.exists:
+                authority.create()
+            authority.renew(IDENTITIES)
+
+        await asyncio.to_thread(renew)
 
 
 def _state_of(process: Supervised) -> ProcessState:
@@ -312,6 +335,7 @@ def _state_of(process: Supervised) -> ProcessState:
         log=str(process.log),
         probe=process.spec.probe.kind,
         target=process.spec.probe.target,
+        identity=str(process.spec.probe.identity or ""),
         environment=without_secrets(process.spec.environment),
     )
 

@@ -18,6 +18,7 @@ from cli.screen import Screen
 from cli.state import make, read_state
 from cli.supervisor import Mesh
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DETACHED_END_S = 30.0  # for a background supervisor that failed to stop what it had started
 
 
@@ -26,9 +27,24 @@ _DETACHED_END_S = 30.0  # for a background supervisor that failed to stop what i
 @click.option("--fresh", is_flag=True, help="Delete the data folder's content first, if it is Rookery's.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 chooses a free one.")
 @profile_option
+@click.option("--mtls", is_flag=True, help="Calls inside go over mutual TLS. The same as ROOKERY_MTLS=true.")
+@click.option("--tls-cert", type=_FILE, help="The edge's certificate with its chain, PEM. ROOKERY_EDGE_TLS_CERT.")
+@click.option("--tls-key", type=_FILE, help="Its key, PEM. ROOKERY_EDGE_TLS_KEY.")
+@click.option("--http3", is_flag=True, help="The edge speaks HTTP/3 too. ROOKERY_EDGE_HTTP3=true.")
 @click.option("--detach", is_flag=True, help="Return when everything is ready, and leave it running.")
 @click.option("--detached", is_flag=True, hidden=True)  # what --detach starts
-def up(data: Path, fresh: bool, port: int, profile: str, detach: bool, detached: bool) -> None:
+def up(
+    data: Path,
+    fresh: bool,
+    port: int,
+    profile: str,
+    mtls: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    http3: bool,
+    detach: bool,
+    detached: bool,
+) -> None:
     """Start everything, and watch over it until Ctrl-C.
 
     ROOKERY_* variables override what each service gets: ROOKERY_USERS_URL, ROOKERY_GRAPH_URL and ROOKERY_TWEETS_URL
@@ -38,6 +54,14 @@ def up(data: Path, fresh: bool, port: int, profile: str, detach: bool, detached:
     """
     if fresh and profile != "embedded":
         raise click.UsageError("--fresh deletes the data folder, and this profile keeps no store there")
+    # Options stand for variables, so that there is one way in, whoever starts a mesh.
+    options = {
+        "ROOKERY_MTLS": "true" if mtls else "",
+        "ROOKERY_EDGE_TLS_CERT": str(tls_cert.absolute()) if tls_cert else "",
+        "ROOKERY_EDGE_TLS_KEY": str(tls_key.absolute()) if tls_key else "",
+        "ROOKERY_EDGE_HTTP3": "true" if http3 else "",
+    }
+    os.environ.update({name: value for name, value in options.items() if value})
     if detach:
         arguments = ["--data", str(data.absolute()), "--port", str(port), "--profile", profile]
         sys.exit(_detach(data, [*arguments, *(["--fresh"] if fresh else [])]))

@@ -16,6 +16,7 @@ from mesh.context import TRACE_KEY, VIEWER_KEY, child_traceparent, current
 from mesh.errors import DeadlineExceeded, from_rpc_error
 from mesh.resilience.breaker import Breaker
 from mesh.resilience.bulkhead import Bulkhead
+from mesh.tls import Identity, Material, channel_credentials, server_name
 
 Stub = TypeVar("Stub")
 Request = TypeVar("Request", bound=Message)
@@ -28,6 +29,7 @@ _FAILURES = {
     grpc.StatusCode.INTERNAL,
 }
 _MARGIN_S = 0.02  # kept of the caller's time, to still answer with what this call gave
+_LAST_CALL_S = 60.0  # no call takes as long, its wait for the bulkhead included
 # A call that got less time than this may be too late for a destination that is well: it is no sign of its health.
 _FAIR_S = 0.25
 
@@ -91,6 +93,8 @@ class Destination(Generic[Stub]):
         stub: the generated stub's class.
         timeout_s: the longest that a call may take, when the caller has that long.
         limit: calls at once; twice as many may wait.
+        identity: this process's; calls then go over mutual TLS.
+        peer: whose certificate is met there, when that is not `name`.
     """
 
     def __init__(
@@ -102,15 +106,52 @@ class Destination(Generic[Stub]):
         metrics: ClientMetrics | None = None,
         timeout_s: float = 2.0,
         limit: int = 128,
+        identity: Identity | None = None,
+        peer: str = "",
     ) -> None:
         self.name = name
-        self._channel = grpc.aio.insecure_channel(target, options=_OPTIONS)
-        self.stub = stub(self._channel)
+        self._target = target
+        self._peer = peer or name
+        self._identity = identity
+        self._material = identity.current() if identity else None
+        self._make = stub
+        self._channel = self._dial(self._material)
+        self._stub = stub(self._channel)
+        self._closing: set[asyncio.Task[None]] = set()
         self._timeout_s = timeout_s
         self._breaker = Breaker(name)
         self._bulkhead = Bulkhead(limit=limit, queue=2 * limit)
         self._seconds = metrics.seconds.labels(name) if metrics else None
         self._failed = metrics.failed if metrics else None
+
+    @property
+    def stub(self) -> Stub:
+        """The stub, of a channel that shows the newest certificate. Use it for one call: another may need another."""
+        if self._identity is not None and (material := self._identity.current()) is not self._material:
+            self._closing.add(closing := asyncio.create_task(self._close_later(self._channel)))
+            closing.add_done_callback(self._closing.discard)
+            self._material = material
+            self._channel = self._dial(material)
+            self._stub = self._make(self._channel)
+        return self._stub
+
+    def _dial(self, material: Material | None) -> grpc.aio.Channel:
+        if material is None:
+            return grpc.aio.insecure_channel(self._target, options=_OPTIONS)
+        options = {
+            **dict(_OPTIONS),
+            # By which a connection must stand. 0.1 s, as without TLS, is too short for a handshake with a busy process.
+            "grpc.min_reconnect_backoff_ms": 2_000,
+            "grpc.ssl_target_name_override": server_name(self._peer, material.domain),
+        }
+        return grpc.aio.secure_channel(self._target, channel_credentials(material), options=tuple(options.items()))
+
+    async def _close_later(self, channel: grpc.aio.Channel) -> None:
+        """Ends a channel whose certificate was replaced, once nobody can hold a method of it any more."""
+        try:
+            await asyncio.sleep(_LAST_CALL_S)
+        finally:
+            await channel.close()
 
     async def call(
         self,
@@ -164,4 +205,7 @@ class Destination(Generic[Stub]):
 
     async def close(self) -> None:
         """Ends the channel; calls in flight end with CANCELLED."""
+        for closing in tuple(self._closing):
+            closing.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
         await self._channel.close()

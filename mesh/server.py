@@ -14,8 +14,9 @@ from typing import cast
 import grpc
 import structlog
 import uvloop
-from google.protobuf import message_factory
-from google.protobuf.descriptor import ServiceDescriptor
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -24,6 +25,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 from mesh.context import current
 from mesh.health import Health
 from mesh.interceptors.base import Answer, Context, Handler, Interceptor, Next, Priority, Rpc, Streamer
+from mesh.interceptors.callers import Callers
 from mesh.interceptors.deadline import Deadline
 from mesh.interceptors.errors import Errors
 from mesh.interceptors.overload import Overload
@@ -34,10 +36,16 @@ from mesh.redaction import redact
 from mesh.settings import Environment, ServerSettings, SettingError
 from mesh.startup import settle
 from mesh.tasks import Tasks
+from mesh.tls import Identity, IdentityError, server_credentials
 
 _log = structlog.get_logger(__name__)
 _ANSWER_S = 15.0  # as long as the edge waits for an answer
 _STREAM_S = 600.0  # 100 MB at 170 kB/s; the edge gives a stream as long (cli/edge.py)
+EDGE = "edge"
+"""Name of the edge among callers."""
+_CALLERS = "rookery.options.v1.callers"
+# A certificate is looked at once, when a connection begins: so none outlives its certificate by more than this.
+_CONNECTION_MS = 600_000
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),  # two servers on one port would each get half of the calls, silently
     ("grpc.max_receive_message_length", 4 << 20),
@@ -69,8 +77,16 @@ def rpcs(
     *,
     priority: Priority = Priority.NORMAL,
     priorities: Mapping[str, Priority] | None = None,
+    callers: Sequence[str] = (),
 ) -> list[Rpc]:
     """The RPCs of one service, those with a streamed answer as the contract has it.
+
+    Args:
+        service: the contract.
+        handlers: by method.
+        priority: of methods that `priorities` does not name.
+        priorities: by method.
+        callers: who may call all of it, besides those whom the contract names; for contracts that are not ours.
 
     Raises ValueError unless `handlers` has exactly the contract's methods.
     """
@@ -85,16 +101,33 @@ def rpcs(
             priority=(priorities or {}).get(name, priority),
             streams=method.server_streaming,
             limit_s=_STREAM_S if method.server_streaming else _ANSWER_S,
+            callers=frozenset((*callers, *listed_callers(method))),
         )
         for name, method in service.methods_by_name.items()
     ]
 
 
-def interceptors(settings: ServerSettings, registry: CollectorRegistry) -> list[Interceptor]:
+def listed_callers(method: MethodDescriptor) -> frozenset[str]:
+    """Who may call an RPC by its contract: the edge where it has an http rule, and those whom its option names."""
+    options = method.GetOptions()
+    try:
+        option = descriptor_pool.Default().FindExtensionByName(_CALLERS)
+    except KeyError:  # no contract that is loaded uses it
+        listed: tuple[str, ...] = ()
+    else:
+        listed = tuple(options.Extensions[option])  # type: ignore[index] -- stubs know generated extensions only
+    return frozenset((*listed, *((EDGE,) if options.HasExtension(annotations_pb2.http) else ())))
+
+
+def interceptors(
+    settings: ServerSettings, registry: CollectorRegistry, identity: Identity | None = None
+) -> list[Interceptor]:
     """The one list of interceptors, the outermost first."""
     return [
         Errors(),  # first: whatever the others raise becomes a status
         Telemetry(registry),  # before anything that refuses, so that refused calls are counted
+        # Before anything that believes what the call says, and before it takes anybody's place.
+        *([Callers(identity.domain, registry)] if identity else []),
         Overload(settings.max_concurrent, registry),  # before anything that costs time
         Viewer(),  # makes the call's context, which everything after reads
         Deadline(),  # needs the context; covers validation and the handler
@@ -150,14 +183,20 @@ class Server:
         self._tasks = Tasks()
         names = sorted({rpc.service for rpc in service.rpcs})
         self._health = Health(names)
-        self._server = grpc.aio.server(options=_OPTIONS)
-        chain = interceptors(settings, registry)
+        self._identity = Identity(settings.identity) if settings.identity else None
+        ends = (
+            ("grpc.max_connection_age_ms", _CONNECTION_MS),
+            ("grpc.max_connection_age_grace_ms", int(_STREAM_S * 1000)),
+        )
+        self._server = grpc.aio.server(options=(*_OPTIONS, *ends) if self._identity else _OPTIONS)
+        chain = interceptors(settings, registry, self._identity)
         for name in names:
             methods = {rpc.method: _method(rpc, chain) for rpc in service.rpcs if rpc.service == name}
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, self._server)
-        served = [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
-        reflection.enable_server_reflection(served, self._server)
+        if self._identity is None:  # with certificates, callers know what they are listed for, and others learn nothing
+            served = [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
+            reflection.enable_server_reflection(served, self._server)
 
     async def start(self) -> None:
         """Runs the service's start, listens, and says that it is ready."""
@@ -166,7 +205,10 @@ class Server:
         # that finds nobody listening is UNAVAILABLE, which callers try again.
         for step in self._service.start:
             await step()
-        self._server.add_insecure_port(self._settings.listen)
+        if self._identity is None:
+            self._server.add_insecure_port(self._settings.listen)
+        else:
+            self._server.add_secure_port(self._settings.listen, server_credentials(self._identity))
         await self._server.start()
         for name, work in self._service.background.items():
             self._tasks.start(name, work)
@@ -248,6 +290,6 @@ def main(build: Callable[[Environment], Awaitable[Service]]) -> None:
     """Runs a service until SIGTERM. A wrong setting ends the process with status 2 and one line that names it."""
     try:
         uvloop.run(_serve(build, Environment.from_process()))
-    except SettingError as error:
+    except (SettingError, IdentityError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None

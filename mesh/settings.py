@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class SettingError(ValueError):
@@ -66,6 +68,16 @@ class Environment:
         return value
 
 
+# Where only this machine's processes reach it.
+_LOCAL = re.compile(r"unix:.+|(127\.\d+\.\d+\.\d+|localhost|\[::1\]):\d+")
+
+
+def identity_folder(env: Environment) -> Path | None:
+    """`ROOKERY_TLS_FOLDER`, where this process's certificate is; None when calls go without TLS."""
+    folder = env.text("TLS_FOLDER", "")
+    return Path(folder) if folder else None
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """What `mesh.server` needs of every service."""
@@ -80,14 +92,22 @@ class ServerSettings:
     """Calls served at once before the least important are refused."""
     drain_seconds: int
     """How long calls in flight get after SIGTERM."""
+    identity: Path | None = None
+    """Folder with the process's certificate (mesh.tls); None for calls without TLS."""
 
     @classmethod
     def read(cls, env: Environment) -> ServerSettings:
         """Reads them; raises SettingError for a missing or senseless one."""
+        listen, identity = env.text("LISTEN"), identity_folder(env)
+        if identity is None and not _LOCAL.fullmatch(listen):
+            raise SettingError(
+                f"ROOKERY_LISTEN may be {listen!r} only with ROOKERY_TLS_FOLDER: whoever reaches it is believed"
+            )
         return cls(
-            listen=env.text("LISTEN"),
+            listen=listen,
             metrics_listen=env.address("METRICS_LISTEN"),
             log_level=env.choice("LOG_LEVEL", "info", ("debug", "info", "warning", "error")),
             max_concurrent=env.number("MAX_CONCURRENT", 512, least=1),
             drain_seconds=env.number("DRAIN_SECONDS", 10, most=600),
+            identity=identity,
         )

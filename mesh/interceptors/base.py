@@ -50,6 +50,8 @@ class Rpc:
     """Whether the answer is a stream."""
     limit_s: float = 15.0
     """Seconds after which the call ends, whatever its caller said."""
+    callers: frozenset[str] = frozenset()
+    """Names of who may call it where callers show certificates (mesh.interceptors.callers)."""
 
     @property
     def path(self) -> str:

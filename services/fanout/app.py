@@ -12,6 +12,7 @@ from mesh.cache.open import open_cache
 from mesh.client import ClientMetrics, Destination
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
+from mesh.tls import Identity
 from services.fanout.consumers import subscriptions
 from services.fanout.delivery import Delivery
 from services.fanout.rpc.dead_letters import ListDeadLetters, ReplayDeadLetters
@@ -25,8 +26,9 @@ async def build(env: Environment) -> Service:
     cache = open_cache(settings.cache_url)
     bus = open_bus(settings.bus_url, registry=REGISTRY)
     metrics = ClientMetrics.create()
-    graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)
-    tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)
+    identity = Identity(settings.identity) if settings.identity else None
+    graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics, identity=identity)
+    tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics, identity=identity)
     delivery = Delivery(home_lists(cache), author_lists(cache), bus, graph, tweet)
     consumers = subscriptions(bus, delivery)
     mesh = rpcs(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from mesh.settings import Environment
+from mesh.settings import Environment, identity_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class FanoutSettings:
     """gRPC target of `graph`."""
     tweet_target: str
     """gRPC target of `tweet`."""
+    identity: Path | None
+    """Folder with this service's certificate; None for calls without TLS."""
 
     @classmethod
     def read(cls, env: Environment) -> FanoutSettings:
@@ -28,4 +31,5 @@ class FanoutSettings:
             bus_url=env.text("BUS_URL"),
             graph_target=env.text("GRAPH_TARGET"),
             tweet_target=env.text("TWEET_TARGET"),
+            identity=identity_folder(env),
         )

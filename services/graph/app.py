@@ -17,6 +17,7 @@ from mesh.outbox.relay import OutboxOptions
 from mesh.paging import Cursors
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
+from mesh.tls import Identity
 from services.graph.consumers import subscriptions
 from services.graph.domain import SETS, Line
 from services.graph.erasure import Erasure
@@ -72,8 +73,9 @@ async def build(env: Environment) -> Service:
     )
     store, lists = stores.graph, stores.lists
     metrics = ClientMetrics.create()
-    user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)
-    tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)
+    identity = Identity(settings.identity) if settings.identity else None
+    user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics, identity=identity)
+    tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics, identity=identity)
     readmodel = ReadModel(store, GuardedSets(cache, SETS))
     get_standing = GetStanding(store, readmodel)
     users = remote_users(cache, user)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from mesh.settings import Environment
+from mesh.settings import Environment, identity_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class GraphSettings:
     """From this many followers on an author's tweets are pulled at read."""
     outbox_keep_seconds: int
     """How long published events are kept, for a bus that comes back empty."""
+    identity: Path | None
+    """Folder with this service's certificate; None for calls without TLS."""
 
     @classmethod
     def read(cls, env: Environment) -> GraphSettings:
@@ -40,4 +43,5 @@ class GraphSettings:
             cursor_key=env.secret("CURSOR_KEY"),
             celebrity_followers=env.number("CELEBRITY_FOLLOWERS", 10_000, least=1),
             outbox_keep_seconds=env.number("OUTBOX_KEEP_SECONDS", 600, least=1, most=86_400),
+            identity=identity_folder(env),
         )

@@ -12,6 +12,7 @@ from mesh.client import ClientMetrics, Destination
 from mesh.paging import Cursors
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
+from mesh.tls import Identity
 from services.timeline.activity import Activity
 from services.timeline.rpc.get_home_timeline import GetHomeTimeline
 from services.timeline.rpc.get_list_timeline import GetListTimeline
@@ -29,9 +30,10 @@ async def build(env: Environment) -> Service:
     settings = TimelineSettings.read(env)
     cache = open_cache(settings.cache_url)
     metrics = ClientMetrics.create()
-    user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)
-    graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)
-    tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)
+    identity = Identity(settings.identity) if settings.identity else None
+    user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics, identity=identity)
+    graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics, identity=identity)
+    tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics, identity=identity)
     home = home_lists(cache)
     sources = Sources(cache, home, author_lists(cache), graph, tweet)
     users = remote_users(cache, user)

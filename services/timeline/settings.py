@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from mesh.settings import Environment
+from mesh.settings import Environment, identity_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class TimelineSettings:
     """gRPC target of `tweet`."""
     cursor_key: bytes
     """Key of page cursors, the same in all replicas."""
+    identity: Path | None
+    """Folder with this service's certificate; None for calls without TLS."""
 
     @classmethod
     def read(cls, env: Environment) -> TimelineSettings:
@@ -31,4 +34,5 @@ class TimelineSettings:
             graph_target=env.text("GRAPH_TARGET"),
             tweet_target=env.text("TWEET_TARGET"),
             cursor_key=env.secret("CURSOR_KEY"),
+            identity=identity_folder(env),
         )

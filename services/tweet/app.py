@@ -17,6 +17,7 @@ from mesh.interceptors.base import Priority
 from mesh.paging import Cursors
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
+from mesh.tls import Identity
 from services.tweet.consumers import subscriptions
 from services.tweet.counts import Counting
 from services.tweet.domain import Mark
@@ -67,8 +68,9 @@ async def build(env: Environment) -> Service:
     stores = await open_stores(settings.database_url, bus, outbox_keep_seconds=settings.outbox_keep_seconds)
     store = stores.tweets
     metrics = ClientMetrics.create()
-    user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics)
-    graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)
+    identity = Identity(settings.identity) if settings.identity else None
+    user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics, identity=identity)
+    graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics, identity=identity)
     records = Records(cache, TWEET_PREFIX)
     loads = LoadLimit()
     tweets = Tweets(store, records, loads)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from mesh.settings import Environment
+from mesh.settings import Environment, identity_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class TweetSettings:
     """Key of page cursors, the same in all replicas."""
     outbox_keep_seconds: int
     """How long published events are kept, for a bus that comes back empty."""
+    identity: Path | None
+    """Folder with this service's certificate; None for calls without TLS."""
 
     @classmethod
     def read(cls, env: Environment) -> TweetSettings:
@@ -37,4 +40,5 @@ class TweetSettings:
             graph_target=env.text("GRAPH_TARGET"),
             cursor_key=env.secret("CURSOR_KEY"),
             outbox_keep_seconds=env.number("OUTBOX_KEEP_SECONDS", 600, least=1, most=86_400),
+            identity=identity_folder(env),
         )

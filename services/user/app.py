@@ -35,6 +35,7 @@ from mesh.outbox.sql import SqlOutbox
 from mesh.paging import Cursors
 from mesh.server import Service, rpcs
 from mesh.settings import Environment
+from mesh.tls import Identity
 from services.user.attempts import Guard
 from services.user.consumers import subscriptions
 from services.user.erasure import Eraser
@@ -105,14 +106,27 @@ async def build(env: Environment) -> Service:
     bus = open_bus(settings.bus_url, registry=REGISTRY)
     outbox = SqlOutbox(db, bus, "user", options=OutboxOptions.keeping(settings.outbox_keep_seconds))
     metrics = ClientMetrics.create()
-    tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics)
-    graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics)
+    identity = Identity(settings.identity) if settings.identity else None
+    tweet = Destination("tweet", settings.tweet_target, TweetMeshServiceStub, metrics=metrics, identity=identity)
+    graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics, identity=identity)
     # Of their own, so that exports take nobody's place and their failures open nobody's breaker.
     tweet_archive = Destination(
-        "tweet-archive", settings.tweet_target, TweetArchiveMeshServiceStub, metrics=metrics, limit=4
+        "tweet-archive",
+        settings.tweet_target,
+        TweetArchiveMeshServiceStub,
+        metrics=metrics,
+        limit=4,
+        identity=identity,
+        peer="tweet",
     )
     graph_archive = Destination(
-        "graph-archive", settings.graph_target, GraphArchiveMeshServiceStub, metrics=metrics, limit=4
+        "graph-archive",
+        settings.graph_target,
+        GraphArchiveMeshServiceStub,
+        metrics=metrics,
+        limit=4,
+        identity=identity,
+        peer="graph",
     )
     store = SqlUserStore(db, outbox)
     records = Records(cache, USER_PREFIX)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from mesh.objects import check_url
-from mesh.settings import Environment, SettingError
+from mesh.settings import Environment, SettingError, identity_folder
 from services.user import mail_transport
 
 
@@ -64,6 +65,8 @@ class UserSettings:
     """How long a session lives after its last refresh."""
     outbox_keep_seconds: int
     """How long published events are kept, for a bus that comes back empty."""
+    identity: Path | None
+    """Folder with this service's certificate; None for calls without TLS."""
 
     @classmethod
     def read(cls, env: Environment) -> UserSettings:
@@ -85,4 +88,5 @@ class UserSettings:
             access_token_seconds=env.number("ACCESS_TOKEN_SECONDS", 3600, least=1, most=86_400),
             session_days=env.number("SESSION_DAYS", 30, least=1, most=400),
             outbox_keep_seconds=env.number("OUTBOX_KEEP_SECONDS", 600, least=1, most=86_400),
+            identity=identity_folder(env),
         )

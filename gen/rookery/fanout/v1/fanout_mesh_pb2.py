@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from rookery.options.v1 import callers_pb2 as rookery_dot_options_dot_v1_dot_callers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#rookery/fanout/v1/fanout_mesh.proto\x12\x11rookery.fanout.v1\x1a\x1b\x62uf/validate/validate.proto\"h\n\x16ListDeadLettersRequest\x12\x33\n\x05topic\x18\x01 \x01(\tB$\xbaH!r\x1fR\x06tweetsR\x06socialR\x05usersR\x06\x66\x61nout\x12\x19\n\x05limit\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"F\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\"I\n\x17ListDeadLettersResponse\x12.\n\x07letters\x18\x01 \x03(\x0b\x32\x1d.rookery.fanout.v1.DeadLetter\"j\n\x18ReplayDeadLettersRequest\x12\x33\n\x05topic\x18\x01 \x01(\tB$\xbaH!r\x1fR\x06tweetsR\x06socialR\x05usersR\x06\x66\x61nout\x12\x19\n\x05limit\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"-\n\x19ReplayDeadLettersResponse\x12\x10\n\x08replayed\x18\x01 \x01(\x05\x32\xed\x01\n\x11\x46\x61noutMeshService\x12h\n\x0fListDeadLetters\x12).rookery.fanout.v1.ListDeadLettersRequest\x1a*.rookery.fanout.v1.ListDeadLettersResponse\x12n\n\x11ReplayDeadLetters\x12+.rookery.fanout.v1.ReplayDeadLettersRequest\x1a,.rookery.fanout.v1.ReplayDeadLettersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#rookery/fanout/v1/fanout_mesh.proto\x12\x11rookery.fanout.v1\x1a\x1b\x62uf/validate/validate.proto\x1a rookery/options/v1/callers.proto\"h\n\x16ListDeadLettersRequest\x12\x33\n\x05topic\x18\x01 \x01(\tB$\xbaH!r\x1fR\x06tweetsR\x06socialR\x05usersR\x06\x66\x61nout\x12\x19\n\x05limit\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"F\n\nDeadLetter\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\"I\n\x17ListDeadLettersResponse\x12.\n\x07letters\x18\x01 \x03(\x0b\x32\x1d.rookery.fanout.v1.DeadLetter\"j\n\x18ReplayDeadLettersRequest\x12\x33\n\x05topic\x18\x01 \x01(\tB$\xbaH!r\x1fR\x06tweetsR\x06socialR\x05usersR\x06\x66\x61nout\x12\x19\n\x05limit\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\"-\n\x19ReplayDeadLettersResponse\x12\x10\n\x08replayed\x18\x01 \x01(\x05\x32\x89\x02\n\x11\x46\x61noutMeshService\x12v\n\x0fListDeadLetters\x12).rookery.fanout.v1.ListDeadLettersRequest\x1a*.rookery.fanout.v1.ListDeadLettersResponse\"\x0c\xd2\x99\x19\x08operator\x12|\n\x11ReplayDeadLetters\x12+.rookery.fanout.v1.ReplayDeadLettersRequest\x1a,.rookery.fanout.v1.ReplayDeadLettersResponse\"\x0c\xd2\x99\x19\x08operatorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,16 +41,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLAYDEADLETTERSREQUEST'].fields_by_name['topic']._serialized_options = b'\272H!r\037R\006tweetsR\006socialR\005usersR\006fanout'
   _globals['_REPLAYDEADLETTERSREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_REPLAYDEADLETTERSREQUEST'].fields_by_name['limit']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=87
-  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=191
-  _globals['_DEADLETTER']._serialized_start=193
-  _globals['_DEADLETTER']._serialized_end=263
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=265
-  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=338
-  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_start=340
-  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_end=446
-  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_start=448
-  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=493
-  _globals['_FANOUTMESHSERVICE']._serialized_start=496
-  _globals['_FANOUTMESHSERVICE']._serialized_end=733
+  _globals['_FANOUTMESHSERVICE'].methods_by_name['ListDeadLetters']._loaded_options = None
+  _globals['_FANOUTMESHSERVICE'].methods_by_name['ListDeadLetters']._serialized_options = b'\322\231\031\010operator'
+  _globals['_FANOUTMESHSERVICE'].methods_by_name['ReplayDeadLetters']._loaded_options = None
+  _globals['_FANOUTMESHSERVICE'].methods_by_name['ReplayDeadLetters']._serialized_options = b'\322\231\031\010operator'
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_start=121
+  _globals['_LISTDEADLETTERSREQUEST']._serialized_end=225
+  _globals['_DEADLETTER']._serialized_start=227
+  _globals['_DEADLETTER']._serialized_end=297
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_start=299
+  _globals['_LISTDEADLETTERSRESPONSE']._serialized_end=372
+  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_start=374
+  _globals['_REPLAYDEADLETTERSREQUEST']._serialized_end=480
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_start=482
+  _globals['_REPLAYDEADLETTERSRESPONSE']._serialized_end=527
+  _globals['_FANOUTMESHSERVICE']._serialized_start=530
+  _globals['_FANOUTMESHSERVICE']._serialized_end=795
 # @@protoc_insertion_point(module_scope)

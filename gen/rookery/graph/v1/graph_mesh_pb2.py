@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from rookery.options.v1 import callers_pb2 as rookery_dot_options_dot_v1_dot_callers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rookery/graph/v1/graph_mesh.proto\x12\x10rookery.graph.v1\x1a\x1b\x62uf/validate/validate.proto\"[\n\x17\x42\x61tchGetRelationRequest\x12\x1f\n\x0c\x66ollower_ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1f\n\x0c\x66ollowee_ids\x18\x02 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"-\n\x18\x42\x61tchGetRelationResponse\x12\x11\n\tfollowing\x18\x01 \x03(\x08\"f\n\x1aListActiveFollowersRequest\x12\x1a\n\tauthor_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x03\"W\n\x1bListActiveFollowersResponse\x12\x0e\n\x06pushed\x18\x01 \x01(\x08\x12\x14\n\x0c\x66ollower_ids\x18\x02 \x03(\x03\x12\x12\n\nnext_after\x18\x03 \x01(\x03\"/\n\x13GetFollowingRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"V\n\x14GetFollowingResponse\x12\x14\n\x0c\x66ollowee_ids\x18\x01 \x03(\x03\x12\x12\n\npulled_ids\x18\x02 \x03(\x03\x12\x14\n\x0cunpushed_ids\x18\x03 \x03(\x03\"]\n\x12GetStandingRequest\x12\x1a\n\tviewer_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1b\n\x08user_ids\x18\x02 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xd0\x0f\x12\x0e\n\x06loaded\x18\x03 \x01(\x08\"T\n\x13GetStandingResponse\x12\x15\n\rfollowing_ids\x18\x01 \x03(\x03\x12\x13\n\x0b\x62locked_ids\x18\x02 \x03(\x03\x12\x11\n\tmuted_ids\x18\x03 \x03(\x03\">\n\x12SettleReachRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x0e\n\x06pulled\x18\x02 \x01(\x08\"\x15\n\x13SettleReachResponse\"-\n\x11MarkActiveRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"\x14\n\x12MarkActiveResponse\"M\n\x15GetListMembersRequest\x12\x18\n\x07list_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1a\n\tviewer_id\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\";\n\x16GetListMembersResponse\x12\r\n\x05there\x18\x01 \x01(\x08\x12\x12\n\nmember_ids\x18\x02 \x03(\x03\x32\xc6\x05\n\x10GraphMeshService\x12i\n\x10\x42\x61tchGetRelation\x12).rookery.graph.v1.BatchGetRelationRequest\x1a*.rookery.graph.v1.BatchGetRelationResponse\x12r\n\x13ListActiveFollowers\x12,.rookery.graph.v1.ListActiveFollowersRequest\x1a-.rookery.graph.v1.ListActiveFollowersResponse\x12]\n\x0cGetFollowing\x12%.rookery.graph.v1.GetFollowingRequest\x1a&.rookery.graph.v1.GetFollowingResponse\x12Z\n\x0bGetStanding\x12$.rookery.graph.v1.GetStandingRequest\x1a%.rookery.graph.v1.GetStandingResponse\x12Z\n\x0bSettleReach\x12$.rookery.graph.v1.SettleReachRequest\x1a%.rookery.graph.v1.SettleReachResponse\x12W\n\nMarkActive\x12#.rookery.graph.v1.MarkActiveRequest\x1a$.rookery.graph.v1.MarkActiveResponse\x12\x63\n\x0eGetListMembers\x12\'.rookery.graph.v1.GetListMembersRequest\x1a(.rookery.graph.v1.GetListMembersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rookery/graph/v1/graph_mesh.proto\x12\x10rookery.graph.v1\x1a\x1b\x62uf/validate/validate.proto\x1a rookery/options/v1/callers.proto\"[\n\x17\x42\x61tchGetRelationRequest\x12\x1f\n\x0c\x66ollower_ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1f\n\x0c\x66ollowee_ids\x18\x02 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"-\n\x18\x42\x61tchGetRelationResponse\x12\x11\n\tfollowing\x18\x01 \x03(\x08\"f\n\x1aListActiveFollowersRequest\x12\x1a\n\tauthor_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\x03\"W\n\x1bListActiveFollowersResponse\x12\x0e\n\x06pushed\x18\x01 \x01(\x08\x12\x14\n\x0c\x66ollower_ids\x18\x02 \x03(\x03\x12\x12\n\nnext_after\x18\x03 \x01(\x03\"/\n\x13GetFollowingRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"V\n\x14GetFollowingResponse\x12\x14\n\x0c\x66ollowee_ids\x18\x01 \x03(\x03\x12\x12\n\npulled_ids\x18\x02 \x03(\x03\x12\x14\n\x0cunpushed_ids\x18\x03 \x03(\x03\"]\n\x12GetStandingRequest\x12\x1a\n\tviewer_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1b\n\x08user_ids\x18\x02 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xd0\x0f\x12\x0e\n\x06loaded\x18\x03 \x01(\x08\"T\n\x13GetStandingResponse\x12\x15\n\rfollowing_ids\x18\x01 \x03(\x03\x12\x13\n\x0b\x62locked_ids\x18\x02 \x03(\x03\x12\x11\n\tmuted_ids\x18\x03 \x03(\x03\">\n\x12SettleReachRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x0e\n\x06pulled\x18\x02 \x01(\x08\"\x15\n\x13SettleReachResponse\"-\n\x11MarkActiveRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"\x14\n\x12MarkActiveResponse\"M\n\x15GetListMembersRequest\x12\x18\n\x07list_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x1a\n\tviewer_id\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\";\n\x16GetListMembersResponse\x12\r\n\x05there\x18\x01 \x01(\x08\x12\x12\n\nmember_ids\x18\x02 \x03(\x03\x32\xc8\x06\n\x10GraphMeshService\x12~\n\x10\x42\x61tchGetRelation\x12).rookery.graph.v1.BatchGetRelationRequest\x1a*.rookery.graph.v1.BatchGetRelationResponse\"\x13\xd2\x99\x19\x05tweet\xd2\x99\x19\x06\x66\x61nout\x12~\n\x13ListActiveFollowers\x12,.rookery.graph.v1.ListActiveFollowersRequest\x1a-.rookery.graph.v1.ListActiveFollowersResponse\"\n\xd2\x99\x19\x06\x66\x61nout\x12w\n\x0cGetFollowing\x12%.rookery.graph.v1.GetFollowingRequest\x1a&.rookery.graph.v1.GetFollowingResponse\"\x18\xd2\x99\x19\x08timeline\xd2\x99\x19\x08operator\x12y\n\x0bGetStanding\x12$.rookery.graph.v1.GetStandingRequest\x1a%.rookery.graph.v1.GetStandingResponse\"\x1d\xd2\x99\x19\x04user\xd2\x99\x19\x05tweet\xd2\x99\x19\x08timeline\x12\x66\n\x0bSettleReach\x12$.rookery.graph.v1.SettleReachRequest\x1a%.rookery.graph.v1.SettleReachResponse\"\n\xd2\x99\x19\x06\x66\x61nout\x12\x65\n\nMarkActive\x12#.rookery.graph.v1.MarkActiveRequest\x1a$.rookery.graph.v1.MarkActiveResponse\"\x0c\xd2\x99\x19\x08timeline\x12q\n\x0eGetListMembers\x12\'.rookery.graph.v1.GetListMembersRequest\x1a(.rookery.graph.v1.GetListMembersResponse\"\x0c\xd2\x99\x19\x08timelineb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,34 +55,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETLISTMEMBERSREQUEST'].fields_by_name['list_id']._serialized_options = b'\272H\004\"\002 \000'
   _globals['_GETLISTMEMBERSREQUEST'].fields_by_name['viewer_id']._loaded_options = None
   _globals['_GETLISTMEMBERSREQUEST'].fields_by_name['viewer_id']._serialized_options = b'\272H\004\"\002 \000'
-  _globals['_BATCHGETRELATIONREQUEST']._serialized_start=84
-  _globals['_BATCHGETRELATIONREQUEST']._serialized_end=175
-  _globals['_BATCHGETRELATIONRESPONSE']._serialized_start=177
-  _globals['_BATCHGETRELATIONRESPONSE']._serialized_end=222
-  _globals['_LISTACTIVEFOLLOWERSREQUEST']._serialized_start=224
-  _globals['_LISTACTIVEFOLLOWERSREQUEST']._serialized_end=326
-  _globals['_LISTACTIVEFOLLOWERSRESPONSE']._serialized_start=328
-  _globals['_LISTACTIVEFOLLOWERSRESPONSE']._serialized_end=415
-  _globals['_GETFOLLOWINGREQUEST']._serialized_start=417
-  _globals['_GETFOLLOWINGREQUEST']._serialized_end=464
-  _globals['_GETFOLLOWINGRESPONSE']._serialized_start=466
-  _globals['_GETFOLLOWINGRESPONSE']._serialized_end=552
-  _globals['_GETSTANDINGREQUEST']._serialized_start=554
-  _globals['_GETSTANDINGREQUEST']._serialized_end=647
-  _globals['_GETSTANDINGRESPONSE']._serialized_start=649
-  _globals['_GETSTANDINGRESPONSE']._serialized_end=733
-  _globals['_SETTLEREACHREQUEST']._serialized_start=735
-  _globals['_SETTLEREACHREQUEST']._serialized_end=797
-  _globals['_SETTLEREACHRESPONSE']._serialized_start=799
-  _globals['_SETTLEREACHRESPONSE']._serialized_end=820
-  _globals['_MARKACTIVEREQUEST']._serialized_start=822
-  _globals['_MARKACTIVEREQUEST']._serialized_end=867
-  _globals['_MARKACTIVERESPONSE']._serialized_start=869
-  _globals['_MARKACTIVERESPONSE']._serialized_end=889
-  _globals['_GETLISTMEMBERSREQUEST']._serialized_start=891
-  _globals['_GETLISTMEMBERSREQUEST']._serialized_end=968
-  _globals['_GETLISTMEMBERSRESPONSE']._serialized_start=970
-  _globals['_GETLISTMEMBERSRESPONSE']._serialized_end=1029
-  _globals['_GRAPHMESHSERVICE']._serialized_start=1032
-  _globals['_GRAPHMESHSERVICE']._serialized_end=1742
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['BatchGetRelation']._loaded_options = None
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['BatchGetRelation']._serialized_options = b'\322\231\031\005tweet\322\231\031\006fanout'
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['ListActiveFollowers']._loaded_options = None
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['ListActiveFollowers']._serialized_options = b'\322\231\031\006fanout'
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['GetFollowing']._loaded_options = None
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['GetFollowing']._serialized_options = b'\322\231\031\010timeline\322\231\031\010operator'
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['GetStanding']._loaded_options = None
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['GetStanding']._serialized_options = b'\322\231\031\004user\322\231\031\005tweet\322\231\031\010timeline'
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['SettleReach']._loaded_options = None
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['SettleReach']._serialized_options = b'\322\231\031\006fanout'
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['MarkActive']._loaded_options = None
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['MarkActive']._serialized_options = b'\322\231\031\010timeline'
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['GetListMembers']._loaded_options = None
+  _globals['_GRAPHMESHSERVICE'].methods_by_name['GetListMembers']._serialized_options = b'\322\231\031\010timeline'
+  _globals['_BATCHGETRELATIONREQUEST']._serialized_start=118
+  _globals['_BATCHGETRELATIONREQUEST']._serialized_end=209
+  _globals['_BATCHGETRELATIONRESPONSE']._serialized_start=211
+  _globals['_BATCHGETRELATIONRESPONSE']._serialized_end=256
+  _globals['_LISTACTIVEFOLLOWERSREQUEST']._serialized_start=258
+  _globals['_LISTACTIVEFOLLOWERSREQUEST']._serialized_end=360
+  _globals['_LISTACTIVEFOLLOWERSRESPONSE']._serialized_start=362
+  _globals['_LISTACTIVEFOLLOWERSRESPONSE']._serialized_end=449
+  _globals['_GETFOLLOWINGREQUEST']._serialized_start=451
+  _globals['_GETFOLLOWINGREQUEST']._serialized_end=498
+  _globals['_GETFOLLOWINGRESPONSE']._serialized_start=500
+  _globals['_GETFOLLOWINGRESPONSE']._serialized_end=586
+  _globals['_GETSTANDINGREQUEST']._serialized_start=588
+  _globals['_GETSTANDINGREQUEST']._serialized_end=681
+  _globals['_GETSTANDINGRESPONSE']._serialized_start=683
+  _globals['_GETSTANDINGRESPONSE']._serialized_end=767
+  _globals['_SETTLEREACHREQUEST']._serialized_start=769
+  _globals['_SETTLEREACHREQUEST']._serialized_end=831
+  _globals['_SETTLEREACHRESPONSE']._serialized_start=833
+  _globals['_SETTLEREACHRESPONSE']._serialized_end=854
+  _globals['_MARKACTIVEREQUEST']._serialized_start=856
+  _globals['_MARKACTIVEREQUEST']._serialized_end=901
+  _globals['_MARKACTIVERESPONSE']._serialized_start=903
+  _globals['_MARKACTIVERESPONSE']._serialized_end=923
+  _globals['_GETLISTMEMBERSREQUEST']._serialized_start=925
+  _globals['_GETLISTMEMBERSREQUEST']._serialized_end=1002
+  _globals['_GETLISTMEMBERSRESPONSE']._serialized_start=1004
+  _globals['_GETLISTMEMBERSRESPONSE']._serialized_end=1063
+  _globals['_GRAPHMESHSERVICE']._serialized_start=1066
+  _globals['_GRAPHMESHSERVICE']._serialized_end=1906
 # @@protoc_insertion_point(module_scope)

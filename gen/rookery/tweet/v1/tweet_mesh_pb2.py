@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from rookery.options.v1 import callers_pb2 as rookery_dot_options_dot_v1_dot_callers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rookery/tweet/v1/tweet_mesh.proto\x12\x10rookery.tweet.v1\x1a\x1b\x62uf/validate/validate.proto\"/\n\x15\x42\x61tchGetTweetsRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\")\n\x16\x42\x61tchGetTweetsResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\".\n\x14\x42\x61tchGetPollsRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"(\n\x15\x42\x61tchGetPollsResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"J\n\x15\x41\x64\x64ImpressionsRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x19\n\x06\x63ounts\x18\x02 \x03(\rB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"\x18\n\x16\x41\x64\x64ImpressionsResponse\"\x8e\x01\n\x17ListRecentTweetsRequest\x12\x1d\n\nauthor_ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\x89\'\x12\x11\n\tbefore_id\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x66ter_id\x18\x03 \x01(\x03\x12\x19\n\x05limit\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x14\n\x0coldest_first\x18\x05 \x01(\x08\"+\n\x18ListRecentTweetsResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x0c\x32\xa9\x03\n\x10TweetMeshService\x12\x63\n\x0e\x42\x61tchGetTweets\x12\'.rookery.tweet.v1.BatchGetTweetsRequest\x1a(.rookery.tweet.v1.BatchGetTweetsResponse\x12`\n\rBatchGetPolls\x12&.rookery.tweet.v1.BatchGetPollsRequest\x1a\'.rookery.tweet.v1.BatchGetPollsResponse\x12\x63\n\x0e\x41\x64\x64Impressions\x12\'.rookery.tweet.v1.AddImpressionsRequest\x1a(.rookery.tweet.v1.AddImpressionsResponse\x12i\n\x10ListRecentTweets\x12).rookery.tweet.v1.ListRecentTweetsRequest\x1a*.rookery.tweet.v1.ListRecentTweetsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rookery/tweet/v1/tweet_mesh.proto\x12\x10rookery.tweet.v1\x1a\x1b\x62uf/validate/validate.proto\x1a rookery/options/v1/callers.proto\"/\n\x15\x42\x61tchGetTweetsRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\")\n\x16\x42\x61tchGetTweetsResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\".\n\x14\x42\x61tchGetPollsRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"(\n\x15\x42\x61tchGetPollsResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"J\n\x15\x41\x64\x64ImpressionsRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x19\n\x06\x63ounts\x18\x02 \x03(\rB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"\x18\n\x16\x41\x64\x64ImpressionsResponse\"\x8e\x01\n\x17ListRecentTweetsRequest\x12\x1d\n\nauthor_ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\x89\'\x12\x11\n\tbefore_id\x18\x02 \x01(\x03\x12\x10\n\x08\x61\x66ter_id\x18\x03 \x01(\x03\x12\x19\n\x05limit\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\x12\x14\n\x0coldest_first\x18\x05 \x01(\x08\"+\n\x18ListRecentTweetsResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x01(\x0c\x32\x8f\x04\n\x10TweetMeshService\x12\x82\x01\n\x0e\x42\x61tchGetTweets\x12\'.rookery.tweet.v1.BatchGetTweetsRequest\x1a(.rookery.tweet.v1.BatchGetTweetsResponse\"\x1d\xd2\x99\x19\x04user\xd2\x99\x19\x05graph\xd2\x99\x19\x08timeline\x12\x7f\n\rBatchGetPolls\x12&.rookery.tweet.v1.BatchGetPollsRequest\x1a\'.rookery.tweet.v1.BatchGetPollsResponse\"\x1d\xd2\x99\x19\x04user\xd2\x99\x19\x05graph\xd2\x99\x19\x08timeline\x12q\n\x0e\x41\x64\x64Impressions\x12\'.rookery.tweet.v1.AddImpressionsRequest\x1a(.rookery.tweet.v1.AddImpressionsResponse\"\x0c\xd2\x99\x19\x08timeline\x12\x81\x01\n\x10ListRecentTweets\x12).rookery.tweet.v1.ListRecentTweetsRequest\x1a*.rookery.tweet.v1.ListRecentTweetsResponse\"\x16\xd2\x99\x19\x08timeline\xd2\x99\x19\x06\x66\x61noutb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,22 +45,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRECENTTWEETSREQUEST'].fields_by_name['author_ids']._serialized_options = b'\272H\006\222\001\003\020\211\''
   _globals['_LISTRECENTTWEETSREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_LISTRECENTTWEETSREQUEST'].fields_by_name['limit']._serialized_options = b'\272H\007\032\005\030\350\007(\001'
-  _globals['_BATCHGETTWEETSREQUEST']._serialized_start=84
-  _globals['_BATCHGETTWEETSREQUEST']._serialized_end=131
-  _globals['_BATCHGETTWEETSRESPONSE']._serialized_start=133
-  _globals['_BATCHGETTWEETSRESPONSE']._serialized_end=174
-  _globals['_BATCHGETPOLLSREQUEST']._serialized_start=176
-  _globals['_BATCHGETPOLLSREQUEST']._serialized_end=222
-  _globals['_BATCHGETPOLLSRESPONSE']._serialized_start=224
-  _globals['_BATCHGETPOLLSRESPONSE']._serialized_end=264
-  _globals['_ADDIMPRESSIONSREQUEST']._serialized_start=266
-  _globals['_ADDIMPRESSIONSREQUEST']._serialized_end=340
-  _globals['_ADDIMPRESSIONSRESPONSE']._serialized_start=342
-  _globals['_ADDIMPRESSIONSRESPONSE']._serialized_end=366
-  _globals['_LISTRECENTTWEETSREQUEST']._serialized_start=369
-  _globals['_LISTRECENTTWEETSREQUEST']._serialized_end=511
-  _globals['_LISTRECENTTWEETSRESPONSE']._serialized_start=513
-  _globals['_LISTRECENTTWEETSRESPONSE']._serialized_end=556
-  _globals['_TWEETMESHSERVICE']._serialized_start=559
-  _globals['_TWEETMESHSERVICE']._serialized_end=984
+  _globals['_TWEETMESHSERVICE'].methods_by_name['BatchGetTweets']._loaded_options = None
+  _globals['_TWEETMESHSERVICE'].methods_by_name['BatchGetTweets']._serialized_options = b'\322\231\031\004user\322\231\031\005graph\322\231\031\010timeline'
+  _globals['_TWEETMESHSERVICE'].methods_by_name['BatchGetPolls']._loaded_options = None
+  _globals['_TWEETMESHSERVICE'].methods_by_name['BatchGetPolls']._serialized_options = b'\322\231\031\004user\322\231\031\005graph\322\231\031\010timeline'
+  _globals['_TWEETMESHSERVICE'].methods_by_name['AddImpressions']._loaded_options = None
+  _globals['_TWEETMESHSERVICE'].methods_by_name['AddImpressions']._serialized_options = b'\322\231\031\010timeline'
+  _globals['_TWEETMESHSERVICE'].methods_by_name['ListRecentTweets']._loaded_options = None
+  _globals['_TWEETMESHSERVICE'].methods_by_name['ListRecentTweets']._serialized_options = b'\322\231\031\010timeline\322\231\031\006fanout'
+  _globals['_BATCHGETTWEETSREQUEST']._serialized_start=118
+  _globals['_BATCHGETTWEETSREQUEST']._serialized_end=165
+  _globals['_BATCHGETTWEETSRESPONSE']._serialized_start=167
+  _globals['_BATCHGETTWEETSRESPONSE']._serialized_end=208
+  _globals['_BATCHGETPOLLSREQUEST']._serialized_start=210
+  _globals['_BATCHGETPOLLSREQUEST']._serialized_end=256
+  _globals['_BATCHGETPOLLSRESPONSE']._serialized_start=258
+  _globals['_BATCHGETPOLLSRESPONSE']._serialized_end=298
+  _globals['_ADDIMPRESSIONSREQUEST']._serialized_start=300
+  _globals['_ADDIMPRESSIONSREQUEST']._serialized_end=374
+  _globals['_ADDIMPRESSIONSRESPONSE']._serialized_start=376
+  _globals['_ADDIMPRESSIONSRESPONSE']._serialized_end=400
+  _globals['_LISTRECENTTWEETSREQUEST']._serialized_start=403
+  _globals['_LISTRECENTTWEETSREQUEST']._serialized_end=545
+  _globals['_LISTRECENTTWEETSRESPONSE']._serialized_start=547
+  _globals['_LISTRECENTTWEETSRESPONSE']._serialized_end=590
+  _globals['_TWEETMESHSERVICE']._serialized_start=593
+  _globals['_TWEETMESHSERVICE']._serialized_end=1120
 # @@protoc_insertion_point(module_scope)

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from rookery.options.v1 import callers_pb2 as rookery_dot_options_dot_v1_dot_callers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frookery/user/v1/user_mesh.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\".\n\x14\x42\x61tchGetUsersRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"(\n\x15\x42\x61tchGetUsersResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"6\n\x17ResolveUsernamesRequest\x12\x1b\n\tusernames\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"\'\n\x18ResolveUsernamesResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x03\"C\n\x14SetSuspensionRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x11\n\tsuspended\x18\x02 \x01(\x08\"\x17\n\x15SetSuspensionResponse2\xba\x02\n\x0fUserMeshService\x12^\n\rBatchGetUsers\x12%.rookery.user.v1.BatchGetUsersRequest\x1a&.rookery.user.v1.BatchGetUsersResponse\x12g\n\x10ResolveUsernames\x12(.rookery.user.v1.ResolveUsernamesRequest\x1a).rookery.user.v1.ResolveUsernamesResponse\x12^\n\rSetSuspension\x12%.rookery.user.v1.SetSuspensionRequest\x1a&.rookery.user.v1.SetSuspensionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frookery/user/v1/user_mesh.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a rookery/options/v1/callers.proto\".\n\x14\x42\x61tchGetUsersRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"(\n\x15\x42\x61tchGetUsersResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"6\n\x17ResolveUsernamesRequest\x12\x1b\n\tusernames\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"\'\n\x18ResolveUsernamesResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x03\"C\n\x14SetSuspensionRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x11\n\tsuspended\x18\x02 \x01(\x08\"\x17\n\x15SetSuspensionResponse2\xff\x02\n\x0fUserMeshService\x12~\n\rBatchGetUsers\x12%.rookery.user.v1.BatchGetUsersRequest\x1a&.rookery.user.v1.BatchGetUsersResponse\"\x1e\xd2\x99\x19\x05graph\xd2\x99\x19\x05tweet\xd2\x99\x19\x08timeline\x12~\n\x10ResolveUsernames\x12(.rookery.user.v1.ResolveUsernamesRequest\x1a).rookery.user.v1.ResolveUsernamesResponse\"\x15\xd2\x99\x19\x05tweet\xd2\x99\x19\x08operator\x12l\n\rSetSuspension\x12%.rookery.user.v1.SetSuspensionRequest\x1a&.rookery.user.v1.SetSuspensionResponse\"\x0c\xd2\x99\x19\x08operatorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,18 +39,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVEUSERNAMESREQUEST'].fields_by_name['usernames']._serialized_options = b'\272H\005\222\001\002\020d'
   _globals['_SETSUSPENSIONREQUEST'].fields_by_name['user_id']._loaded_options = None
   _globals['_SETSUSPENSIONREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\004\"\002 \000'
-  _globals['_BATCHGETUSERSREQUEST']._serialized_start=81
-  _globals['_BATCHGETUSERSREQUEST']._serialized_end=127
-  _globals['_BATCHGETUSERSRESPONSE']._serialized_start=129
-  _globals['_BATCHGETUSERSRESPONSE']._serialized_end=169
-  _globals['_RESOLVEUSERNAMESREQUEST']._serialized_start=171
-  _globals['_RESOLVEUSERNAMESREQUEST']._serialized_end=225
-  _globals['_RESOLVEUSERNAMESRESPONSE']._serialized_start=227
-  _globals['_RESOLVEUSERNAMESRESPONSE']._serialized_end=266
-  _globals['_SETSUSPENSIONREQUEST']._serialized_start=268
-  _globals['_SETSUSPENSIONREQUEST']._serialized_end=335
-  _globals['_SETSUSPENSIONRESPONSE']._serialized_start=337
-  _globals['_SETSUSPENSIONRESPONSE']._serialized_end=360
-  _globals['_USERMESHSERVICE']._serialized_start=363
-  _globals['_USERMESHSERVICE']._serialized_end=677
+  _globals['_USERMESHSERVICE'].methods_by_name['BatchGetUsers']._loaded_options = None
+  _globals['_USERMESHSERVICE'].methods_by_name['BatchGetUsers']._serialized_options = b'\322\231\031\005graph\322\231\031\005tweet\322\231\031\010timeline'
+  _globals['_USERMESHSERVICE'].methods_by_name['ResolveUsernames']._loaded_options = None
+  _globals['_USERMESHSERVICE'].methods_by_name['ResolveUsernames']._serialized_options = b'\322\231\031\005tweet\322\231\031\010operator'
+  _globals['_USERMESHSERVICE'].methods_by_name['SetSuspension']._loaded_options = None
+  _globals['_USERMESHSERVICE'].methods_by_name['SetSuspension']._serialized_options = b'\322\231\031\010operator'
+  _globals['_BATCHGETUSERSREQUEST']._serialized_start=115
+  _globals['_BATCHGETUSERSREQUEST']._serialized_end=161
+  _globals['_BATCHGETUSERSRESPONSE']._serialized_start=163
+  _globals['_BATCHGETUSERSRESPONSE']._serialized_end=203
+  _globals['_RESOLVEUSERNAMESREQUEST']._serialized_start=205
+  _globals['_RESOLVEUSERNAMESREQUEST']._serialized_end=259
+  _globals['_RESOLVEUSERNAMESRESPONSE']._serialized_start=261
+  _globals['_RESOLVEUSERNAMESRESPONSE']._serialized_end=300
+  _globals['_SETSUSPENSIONREQUEST']._serialized_start=302
+  _globals['_SETSUSPENSIONREQUEST']._serialized_end=369
+  _globals['_SETSUSPENSIONRESPONSE']._serialized_start=371
+  _globals['_SETSUSPENSIONRESPONSE']._serialized_end=394
+  _globals['_USERMESHSERVICE']._serialized_start=397
+  _globals['_USERMESHSERVICE']._serialized_end=780
 # @@protoc_insertion_point(module_scope)
