@@ -344,6 +344,7 @@ def render_edge(config: EdgeConfig) -> str:
         unreadable=replace(_problem(400), detail="The name of a parameter must not have an escape in it."),
         stripped_names_regex=f"{_INTERNAL_NAMES}|{_all_from('x-', _PROXY_NAMES if config.trusted_hops else ())}",
         lua=lua,
+        cors=f"{_lua_origins(config.cors_origins)}\n{(_FOLDER / 'cors.lua').read_text()}",
     )
 
 
@@ -547,6 +548,11 @@ def _check(config: EdgeConfig, services: list[PublicService], known: list[Operat
         raise EdgeConfigError("health_interval: must be at least 1")
     if config.trusted_hops < 0:
         raise EdgeConfigError("trusted_hops: must not be negative")
+
+
+def _lua_origins(origins: tuple[str, ...]) -> str:
+    """ORIGINS for cors.lua. What `_ORIGIN` takes has neither quotes nor backslashes."""
+    return "\n".join(("local ORIGINS = {", *(f'  ["{origin}"] = true,' for origin in origins), "}"))
 
 
 def _lua_problems() -> str:

@@ -26,6 +26,7 @@ from joserfc.jwk import OKPKey
 from rookery.user.v1 import user_service_pb2
 
 from cli.edge import EdgeConfig, envoy_path, render_edge
+from cli.edge_secrets import write_secrets
 
 CLUSTERS = ("graph", "timeline", "tweet", "user")
 JWKS_RPC = "/rookery.user.v1.AuthService/GetJwks"
@@ -229,6 +230,9 @@ async def running_edge(config: EdgeConfig, folder: Path, *, log_level: str = "wa
         RuntimeError: Envoy ended before it listened; the text is its log.
     """
     rendered, admin_file, log = folder / "edge.yaml", folder / "admin.txt", folder / "envoy.log"
+    if config.secrets:
+        public = (config.certificate, config.key) if config.certificate and config.key else None
+        write_secrets(config.secrets, public=public, identity=config.identity)
     rendered.write_text(render_edge(config))
     admin_file.unlink(missing_ok=True)
     process = await asyncio.create_subprocess_exec(
@@ -242,7 +246,8 @@ async def running_edge(config: EdgeConfig, folder: Path, *, log_level: str = "wa
         admin, address = await asyncio.wait_for(_addresses(process, admin_file, log), START_S)
         host, _, port = address.rpartition(":")
         access_log = config.access_log or folder / "access.log"
-        yield Edge(f"http://{address}", host, int(port), admin, access_log, process)
+        scheme = "https" if config.certificate else "http"
+        yield Edge(f"{scheme}://{address}", host, int(port), admin, access_log, process)
     finally:
         if process.returncode is None:
             process.terminate()
@@ -299,7 +304,10 @@ def check_problem(response: httpx.Response, status: int) -> dict[str, object]:
 def check_nothing_internal(headers: Mapping[str, str], text: str) -> None:
     """Asserts that neither headers nor text name Envoy, gRPC, sockets, or services."""
     names = {name.lower() for name in headers}
-    allowed = {"x-request-id", "x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset"}
+    allowed = {
+        *("x-request-id", "x-rate-limit-limit", "x-rate-limit-remaining", "x-rate-limit-reset"),
+        *("x-content-type-options", "x-frame-options"),
+    }
     leaked = {name for name in names if name.startswith(("x-", "grpc-", "trailer"))} - allowed
     assert not leaked, leaked
     everything = (text + "\n".join(f"{name}: {value}" for name, value in headers.items())).lower()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 3, 4, 6, 7, 9
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 CANCEL = 8
 WAIT_S = 5
@@ -65,14 +66,21 @@ def _string(text: str) -> bytes:
 
 
 class Connection:
-    """One cleartext connection, by prior knowledge."""
+    """One connection, by prior knowledge where it is in clear text.
 
-    def __init__(self, host: str, port: int) -> None:
+    Args:
+        context: of TLS; None for clear text.
+    """
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext | None = None) -> None:
         self._address = (host, port)
+        self._context = context
         self.authority = f"{host}:{port}"
 
     async def __aenter__(self) -> Connection:
-        self._reader, self._writer = await asyncio.wait_for(asyncio.open_connection(*self._address), 5)
+        self._reader, self._writer = await asyncio.wait_for(
+            asyncio.open_connection(*self._address, ssl=self._context), 5
+        )
         self._writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         self.send(SETTINGS, 0, 0, b"")
         return self

@@ -19,16 +19,19 @@ from rookery.tweet.v1 import tweet_service_pb2
 from rookery.user.v1 import user_service_pb2
 
 from cli.edge import EdgeConfig, EdgeLimits
-from tests.edge.harness import Call, Context, Edge, Tokens, Toys, check_problem, keys_fetched, running_edge
+from tests.edge.harness import Call, Context, Edge, Tokens, Toys, answer, check_problem, keys_fetched, running_edge
 from tests.edge.http2 import (
     CANCEL,
     CONTINUATION,
     DATA,
     END_STREAM,
+    GOAWAY,
     HEADERS,
     PING,
+    PRIORITY,
     RST_STREAM,
     SETTINGS,
+    WINDOW_UPDATE,
     Connection,
     header_block,
 )
@@ -347,6 +350,90 @@ async def test_endless_continuation_frames_close_the_connection(edge: Edge, toke
                 if i % 64 == 0:
                     await connection.flush()
         assert await connection.closed()
+
+
+async def test_a_flood_of_frames_that_carry_nothing_closes_the_connection(edge: Edge, tokens: Tokens) -> None:
+    """Empty DATA, PRIORITY and WINDOW_UPDATE frames: each costs the sender 9 bytes and a few."""
+    floods = {
+        DATA: (0, b""),
+        PRIORITY: (0, b"\0\0\0\3\10"),
+        WINDOW_UPDATE: (0, b"\0\0\0\1"),
+    }
+    for kind, (flags, payload) in floods.items():
+        async with others_are_served(edge, tokens), Connection(edge.host, edge.port) as connection:
+            json_body = [*tokens.bearer().items(), ("content-type", "application/json")]
+            connection.request(1, "/2/tweets", json_body, method="POST", end_stream=False)
+            with suppress(ConnectionError, TimeoutError):
+                for _ in range(40):
+                    for _ in range(1000):
+                        connection.send(kind, flags, 1, payload)
+                    await asyncio.wait_for(connection.flush(), 1)
+            assert await connection.closed(), kind
+
+
+async def test_resets_that_a_caller_makes_the_edge_send_close_the_connection(strict: Edge, tokens: Tokens) -> None:
+    """Errors on streams of one's own, each of which is answered by a reset while the request is on (CVE-2025-8671)."""
+    async with others_are_served(strict, tokens), Connection(strict.host, strict.port) as connection:
+        with suppress(ConnectionError):
+            for stream in range(1, 2000, 2):
+                connection.request(stream, PATH, tokens.bearer().items())
+                connection.send(WINDOW_UPDATE, 0, stream, b"\0\0\0\0")  # by nothing: an error of the stream
+                if stream % 64 == 1:
+                    await connection.flush()
+        assert await connection.closed()
+
+
+async def test_a_caller_who_never_reads_its_answers_is_cut_off(strict: Edge, toys: Toys, tokens: Tokens) -> None:
+    """With a window of nothing: what was asked for must not be kept for ever."""
+    tweet = tweet_service_pb2.GetTweetResponse()
+    tweet.data.text = "x" * 200_000
+    toys.answers["/rookery.tweet.v1.TweetService/GetTweet"] = answer(tweet)
+    async with Connection(strict.host, strict.port) as connection:
+        connection.send(SETTINGS, 0, 0, b"\0\4\0\0\0\0")  # SETTINGS_INITIAL_WINDOW_SIZE 0
+        for stream in range(1, 100, 2):
+            connection.request(stream, PATH, tokens.bearer().items())
+        ended: set[int] = set()
+        async with asyncio.timeout(10):
+            while (found := await connection.frame()) is not None and found.type != GOAWAY and len(ended) < 50:
+                if found.type == RST_STREAM:
+                    ended.add(found.stream)
+                assert found.type != DATA or not found.payload
+    async with others_are_served(strict, tokens):
+        pass
+
+
+SMUGGLED = (
+    [("transfer-encoding", "chunked")],
+    [("connection", "keep-alive, x-user-id")],
+    [("content-length", "5"), ("content-length", "6")],
+    [("content-length", "1000000")],
+    [("x-a", "b\r\nx-user-id: 8")],
+    [("x-a\r\nx-user-id", "8")],
+    [("x-a: b", "c")],
+    [("host", "other.example"), ("host", "third.example")],
+    [("te", "gzip")],
+    [(":path", "/2/tweets/2")],
+    [(":method", "DELETE")],
+    [("upgrade", "h2c")],
+)
+
+
+async def test_an_http2_request_that_http1_would_read_differently_is_refused(
+    edge: Edge, toys: Toys, tokens: Tokens
+) -> None:
+    """RFC 9113, 8.2 and 8.3: none reaches a service as anything but itself, and mostly not at all."""
+    for extra in SMUGGLED:
+        async with Connection(edge.host, edge.port) as connection:
+            headers = [*tokens.bearer().items(), ("content-type", "application/json"), *extra]
+            connection.request(1, "/2/tweets", headers, method="POST", end_stream=False)
+            with suppress(ConnectionError, TimeoutError):
+                connection.send(DATA, END_STREAM, 1, b"{}")
+                await connection.flush()
+                status, _ = await connection.answer(1)
+                assert status >= 400 or extra[0][0] in ("te", "host", "connection", "upgrade"), (extra, status)
+    for call in toys.calls:
+        assert call.rpc.endswith("/CreateTweet")
+        assert call.values("x-user-id") == ["7"]
 
 
 async def test_http2_header_bombs_reach_no_service(edge: Edge, toys: Toys, tokens: Tokens) -> None:

@@ -11,6 +11,7 @@ import pytest
 from google.api import annotations_pb2  # noqa: F401 -- so that http rules are known
 from google.protobuf import descriptor_pb2
 
+from cli.certificates import Authority
 from cli.edge import (
     EdgeConfig,
     EdgeConfigError,
@@ -20,6 +21,8 @@ from cli.edge import (
     public_services,
     render_edge,
 )
+from cli.edge_secrets import write_secrets
+from tests.certificates import public_certificate
 from tests.edge.harness import CLUSTERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,8 +40,31 @@ NUMERIC = dataclasses.replace(
 )
 
 
-@pytest.mark.parametrize("config", [EMBEDDED, CLUSTER, NUMERIC], ids=["embedded", "cluster", "numeric"])
-def test_envoy_accepts_each_profile_without_a_deprecated_field(config: EdgeConfig, tmp_path: Path) -> None:
+@pytest.fixture
+def hardened(tmp_path: Path) -> EdgeConfig:
+    """TLS outside and inside, HTTP/3, and pages of other origins."""
+    public = public_certificate(tmp_path)
+    authority = Authority(tmp_path / "keys")
+    authority.create()
+    authority.issue("edge")
+    config = dataclasses.replace(
+        NUMERIC,
+        certificate=public.certificate,
+        key=public.key,
+        http3=True,
+        identity=authority.folder / "edge",
+        secrets=tmp_path,
+        cors_origins=("https://app.example.org",),
+    )
+    write_secrets(tmp_path, public=(public.certificate, public.key), identity=config.identity)
+    return config
+
+
+@pytest.mark.parametrize("profile", ["embedded", "cluster", "numeric", "hardened"])
+def test_envoy_accepts_each_profile_without_a_deprecated_field(
+    profile: str, hardened: EdgeConfig, tmp_path: Path
+) -> None:
+    config = {"embedded": EMBEDDED, "cluster": CLUSTER, "numeric": NUMERIC, "hardened": hardened}[profile]
     rendered = tmp_path / "edge.yaml"
     rendered.write_text(render_edge(config))
     done = subprocess.run(
@@ -102,6 +128,11 @@ def test_values_cannot_change_the_documents_structure() -> None:
         ({"health_interval": 0}, "health_interval"),
         ({"public_paths": ("/v1/auth/regsiter",)}, "/v1/auth/regsiter"),
         ({"limits": EdgeLimits(body_bytes=0)}, "limits.body_bytes"),
+        ({"certificate": Path("/tls.crt")}, "certificate, key"),
+        ({"certificate": Path("/tls.crt"), "key": Path("/tls.key")}, "secrets"),
+        ({"http3": True}, "http3"),
+        ({"cors_origins": ("https://app.example.org/",)}, "cors_origins"),
+        ({"cors_origins": ('https://x"] = true, ["https://y',)}, "cors_origins"),
     ],
 )
 def test_a_bad_value_is_named(change: dict[str, object], says: str) -> None:
