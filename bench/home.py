@@ -44,8 +44,10 @@ _ACCOUNT = "bench correct horse"
 _PER_AUTHOR = 3  # tweets; 60 in all, so there is a next page
 _TWEET_FIELDS = "author_id,conversation_id,created_at,lang,public_metrics,referenced_tweets"
 _USER_FIELDS = "created_at,description,public_metrics,verified"
-_WARM_UP = 300  # requests, or as many as in a round if those are fewer
-_ROUND_S = 90.0
+WARM_UP = 300
+"""Requests before anything is measured, or as many as in a round if those are fewer."""
+ROUND_S = 90.0
+"""How long a round may take."""
 _SETTLE_S = 30.0
 _CALL_S = 10.0
 
@@ -139,7 +141,7 @@ async def bench_home(options: Options, say: Callable[[str], None]) -> Outcome:
             environment = {"ROOKERY_ACCESS_TOKEN_SECONDS": "86400"}  # no signing in while measuring
             async with running_mesh(Path(folder), profile=profile, env=environment) as mesh:
                 say(f"making {AUTHORS} authors with {AUTHORS * _PER_AUTHOR} tweets, and their reader")
-                viewer, token = await _fill(mesh)
+                viewer, token = await fill_home(mesh)
                 subjects = _subjects(mesh, profile)
                 await _check_same(mesh, subjects, viewer, token)
                 async with worker("bench.load") as load:
@@ -164,7 +166,7 @@ def _subjects(mesh: Mesh, profile: _WithFloors) -> list[_Subject]:
     ]
 
 
-async def _fill(mesh: Mesh) -> tuple[int, str]:
+async def fill_home(mesh: Mesh) -> tuple[int, str]:
     """Makes everything through the REST API; gives the reader's id and token."""
     chance = random.Random("bench home")
     async with httpx.AsyncClient(base_url=mesh.url, timeout=_CALL_S, trust_env=False) as edge:
@@ -217,7 +219,7 @@ async def _check_same(mesh: Mesh, subjects: Sequence[_Subject], viewer: int, tok
     bodies = []
     async with httpx.AsyncClient(timeout=_CALL_S, trust_env=False) as client:
         for subject in subjects:
-            url = f"http://{LOOPBACK}:{subject.port}{_path(viewer)}"
+            url = f"http://{LOOPBACK}:{subject.port}{home_path(viewer)}"
             body = (await client.get(url, headers={"authorization": f"Bearer {token}"})).json()
             if len(str(body.get("meta", {}).get("next_token", ""))) != len(answer.meta.next_token):
                 raise BenchError(f"{subject.name} gives no token as long as the mesh's: {str(body)[:400]}")
@@ -229,7 +231,8 @@ async def _check_same(mesh: Mesh, subjects: Sequence[_Subject], viewer: int, tok
         raise BenchError("the mesh and its floors do not answer the same")
 
 
-def _path(viewer: int) -> str:
+def home_path(viewer: int) -> str:
+    """Of the page that is read."""
     query = {
         "max_results": TWEETS,
         "tweet.fields": _TWEET_FIELDS,
@@ -242,15 +245,15 @@ def _path(viewer: int) -> str:
 async def _measure(
     options: Options, subjects: Sequence[_Subject], load: Worker, viewer: int, token: str, say: Callable[[str], None]
 ) -> Outcome:
-    path = _path(viewer)
+    path = home_path(viewer)
 
     async def drive(subject: _Subject, requests: int) -> Mapping[str, int | float | str]:
         return await load.ask(
-            _ROUND_S, port=subject.port, path=path, token=token, requests=requests, connections=CONNECTIONS
+            ROUND_S, port=subject.port, path=path, token=token, requests=requests, connections=CONNECTIONS
         )
 
     for subject in subjects:
-        await drive(subject, min(_WARM_UP, options.requests))
+        await drive(subject, min(WARM_UP, options.requests))
     costs: dict[str, list[dict[str, float]]] = {subject.name: [] for subject in subjects}
     answer_bytes = 0
     for number in range(options.rounds):

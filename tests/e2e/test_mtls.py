@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import ssl
 import tempfile
@@ -19,8 +20,10 @@ from grpc_health.v1 import health_pb2
 
 from cli.certificates import Authority
 from cli.edge import EdgeConfig, operations
+from cli.graphs import scale_free
 from cli.probe import Probe, admin, ask
 from cli.profile import IDENTITIES, OPERATOR, SERVICES
+from cli.seed import Sample, seeder
 from cli.state import running_state
 from cli.supervisor import Mesh, running_mesh
 from mesh.tls import read, server_name
@@ -223,6 +226,16 @@ async def test_certificates_are_replaced_under_load_and_no_request_fails(
     await reading
     assert set(answers) == {200, 201}
     assert {name: mesh.pid(name) for name in mesh.names} == before
+
+
+async def test_the_operators_tools_have_a_certificate_of_their_own(mesh: Mesh) -> None:
+    """`rookery seed` registers, follows and posts by gRPC, and learns who follows whom."""
+    sample = Sample(scale_free(3, links=1, chance=random.Random(7)), tweets=2, seed=7)
+    async with seeder(running_state(mesh.data), concurrency=4) as operator:
+        made = await operator.run(sample)
+        assert made.registered == 3 and made.followed
+        again = await operator.run(sample)
+        assert (again.registered, again.followed) == (0, 0)
 
 
 async def test_the_edge_speaks_no_plain_http(mesh: Mesh) -> None:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import StringValue
 from prometheus_client import CollectorRegistry
 
 from cli.certificates import Authority
 from cli.errors import KeyMaterialError
+from cli.keys import keys
+from cli.profile import IDENTITIES
 from mesh.client import Destination
 from mesh.context import current
 from mesh.errors import PermissionDenied, Unavailable
@@ -204,6 +207,24 @@ def test_keys_are_readable_by_their_owner_only(authority: Authority) -> None:
     for key in (authority.folder / "ca.key", authority.folder / "toy" / "tls.key"):
         assert key.stat().st_mode & 0o777 == 0o600
     assert authority.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_command_makes_lists_and_replaces_certificates(tmp_path: Path) -> None:
+    runner, data = CliRunner(), ["--data", str(tmp_path / "data")]
+    made = runner.invoke(keys, ["init", *data, "--hours", "2"])
+    assert made.exit_code == 0, made.output
+    before = {name: read(tmp_path / "data" / "keys" / name) for name in IDENTITIES}
+    assert all(name in made.output for name in IDENTITIES)
+    again = runner.invoke(keys, ["init", *data])
+    assert again.exit_code == 1 and "has an authority" in again.output
+    assert runner.invoke(keys, ["rotate", *data]).exit_code == 0
+    after = {name: read(tmp_path / "data" / "keys" / name) for name in IDENTITIES}
+    assert all(after[name].chain != before[name].chain and after[name].key != before[name].key for name in IDENTITIES)
+    assert all(after[name].authority == before[name].authority for name in IDENTITIES)
+    listed = runner.invoke(keys, ["list", *data])
+    assert listed.exit_code == 0 and listed.output.count("until") == len(IDENTITIES)
+    nothing = runner.invoke(keys, ["rotate", "--data", str(tmp_path / "other")])
+    assert nothing.exit_code == 1 and "there is no authority" in nothing.output
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:50051", "10.0.0.1:50051", "[::]:50051", "user.internal:50051"])
