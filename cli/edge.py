@@ -18,8 +18,6 @@ from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.message import DecodeError
 
-from mesh.tls import read
-
 _PROJECT = Path(__file__).resolve().parent.parent
 _FOLDER = _PROJECT / "envoy"
 _TEMPLATE = "edge.yaml.j2"
@@ -339,13 +337,22 @@ def render_edge(config: EdgeConfig) -> str:
         problems=_PROBLEMS,
         unauthorized=_problem(401),
         entries=("edge", "edge_http3") if config.http3 else ("edge",),
-        domain=read(config.identity).domain if config.identity else "",
+        domain=_domain(config.identity) if config.identity else "",
         standing=_standing_headers(config),
         unreadable=replace(_problem(400), detail="The name of a parameter must not have an escape in it."),
         stripped_names_regex=f"{_INTERNAL_NAMES}|{_all_from('x-', _PROXY_NAMES if config.trusted_hops else ())}",
         lua=lua,
         cors=f"{_lua_origins(config.cors_origins)}\n{(_FOLDER / 'cors.lua').read_text()}",
     )
+
+
+def _domain(identity: Path) -> str:
+    from mesh.tls import IdentityError, read  # and gRPC with it: not for those who only look at a contract
+
+    try:
+        return read(identity).domain
+    except IdentityError as error:
+        raise EdgeConfigError(f"identity: {error}") from None
 
 
 def _standing_headers(config: EdgeConfig) -> dict[str, str]:
