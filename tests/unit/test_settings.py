@@ -74,5 +74,7 @@ def test_a_senseless_server_setting_is_refused_by_name(name: str, value: str) ->
 
 
 def test_sensible_server_settings_are_taken() -> None:
-    read = ServerSettings.read(env(LISTEN="h:1", METRICS_LISTEN="127.0.0.1:0", LOG_LEVEL="warning", DRAIN_SECONDS="0"))
+    read = ServerSettings.read(
+        env(LISTEN="localhost:1", METRICS_LISTEN="127.0.0.1:0", LOG_LEVEL="warning", DRAIN_SECONDS="0")
+    )
     assert (read.metrics_listen, read.log_level, read.drain_seconds) == ("127.0.0.1:0", "warning", 0)
