@@ -351,7 +351,7 @@ def _envoy(place: Place) -> ProcessSpec:
         jwks_listen=jwks_listen,
         certificate=certificate,
         key=key,
-        http3=is_on(operator, "ROOKERY_EDGE_HTTP3"),
+        http3=is_on(operator, "ROOKERY_EDGE_QUIC"),
         identity=identity,
         secrets=place.run,
         cors_origins=tuple(filter(None, operator.get("ROOKERY_EDGE_CORS_ORIGINS", "").replace(" ", "").split(","))),

@@ -30,7 +30,7 @@ _DETACHED_END_S = 30.0  # for a background supervisor that failed to stop what i
 @click.option("--mtls", is_flag=True, help="Calls inside go over mutual TLS. The same as ROOKERY_MTLS=true.")
 @click.option("--tls-cert", type=_FILE, help="The edge's certificate with its chain, PEM. ROOKERY_EDGE_TLS_CERT.")
 @click.option("--tls-key", type=_FILE, help="Its key, PEM. ROOKERY_EDGE_TLS_KEY.")
-@click.option("--http3", is_flag=True, help="The edge speaks HTTP/3 too. ROOKERY_EDGE_HTTP3=true.")
+@click.option("--http3", is_flag=True, help="The edge speaks HTTP/3 too. ROOKERY_EDGE_QUIC=true.")
 @click.option("--detach", is_flag=True, help="Return when everything is ready, and leave it running.")
 @click.option("--detached", is_flag=True, hidden=True)  # what --detach starts
 def up(
@@ -59,7 +59,7 @@ def up(
         "ROOKERY_MTLS": "true" if mtls else "",
         "ROOKERY_EDGE_TLS_CERT": str(tls_cert.absolute()) if tls_cert else "",
         "ROOKERY_EDGE_TLS_KEY": str(tls_key.absolute()) if tls_key else "",
-        "ROOKERY_EDGE_HTTP3": "true" if http3 else "",
+        "ROOKERY_EDGE_QUIC": "true" if http3 else "",
     }
     os.environ.update({name: value for name, value in options.items() if value})
     if detach:
