@@ -115,7 +115,7 @@ def listed_callers(method: MethodDescriptor) -> frozenset[str]:
     except KeyError:  # no contract that is loaded uses it
         listed: tuple[str, ...] = ()
     else:
-        listed = tuple(options.Extensions[option])  # type: ignore[index] -- stubs know generated extensions only
+        listed = tuple(options.Extensions[option])  # type: ignore[index]  # its stubs know generated ones only
     return frozenset((*listed, *((EDGE,) if options.HasExtension(annotations_pb2.http) else ())))
 
 
