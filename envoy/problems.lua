@@ -27,6 +27,11 @@ local function unescape(text)
   return (string.gsub(text, "%%(%x%x)", function(code) return string.char(tonumber(code, 16)) end))
 end
 
+-- What the reader of JSON says of a scalar where an object belongs names the contract's message.
+local function public(text)
+  return (string.gsub(text, " for type type%.googleapis%.com/[%w_.]+", ""))
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
   local status = headers:get(":status")
@@ -50,7 +55,7 @@ function envoy_on_response(handle)
   local problem
   if grpc then
     -- Envoy refused a request that had gRPC's content type, and so in gRPC's form: its answer to others is the message.
-    problem = unescape(headers:get("grpc-message") or "")
+    problem = public(unescape(headers:get("grpc-message") or ""))
     status = stated(problem)
     if status == nil then
       status = "500"
@@ -65,7 +70,11 @@ function envoy_on_response(handle)
     if why ~= nil and string.find(why, "Jwks_remote_fetch", 1, true) then
       status = "503" -- no keys yet, which is no fault of the token's
       headers:remove("www-authenticate")
-    elseif status ~= "400" or tonumber(headers:get("content-length") or "0") <= LONGEST then
+    elseif status ~= "400" then
+      return
+    elseif tonumber(headers:get("content-length") or "0") <= LONGEST then
+      local body = handle:body(true)
+      body:setBytes(public(body:getBytes(0, body:length())))
       return
     end -- or it repeats a value of the request, which may be as long as a body
     problem = document(status)

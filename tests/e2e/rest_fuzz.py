@@ -44,16 +44,18 @@ class Report:
     asked: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    """The first that were wrong, each with the request that shows it."""
+    """What was wrong, each with the first request that shows it."""
     operations: dict[str, Counter[int]] = field(default_factory=dict)
     """Statuses by operation."""
+    kinds: Counter[str] = field(default_factory=Counter)
+    """How often each thing was wrong with an operation."""
 
     def __str__(self) -> str:
         found = ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
         good = sum(1 for statuses in self.operations.values() if any(status < 300 for status in statuses))
         return (
             f"{self.asked} requests of {len(self.operations)} operations, {good} of them with good answers; "
-            f"statuses {found}; wrong: {len(self.wrong)}"
+            f"statuses {found}; wrong: {self.kinds.total()}"
         )
 
 
@@ -134,11 +136,13 @@ class Fuzz:
                 self._report.statuses[answer.status_code] += 1
                 statuses[answer.status_code] += 1
                 if wrong := self._answers.wrong_with(operation, answer):
-                    body = request.content[:500]
-                    self._report.wrong.append(
-                        f"{wrong}\n  {operation.name}: {request.url.raw_path.decode()} {body!r}\n"
-                        f"  {answer.status_code} {answer.text[:500]}"
-                    )
+                    kind = f"{operation.name}: {answer.status_code} {wrong}"
+                    self._report.kinds[kind] += 1
+                    if self._report.kinds[kind] == 1:
+                        body = request.content[:500]
+                        self._report.wrong.append(
+                            f"{kind}\n  {request.url.raw_path.decode()} {body!r}\n  {answer.text[:500]}"
+                        )
 
         await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
 

@@ -183,6 +183,8 @@ async def test_a_successs_headers_name_nothing_internal(client: httpx.AsyncClien
         (b'{"user_id": "seven"}', "user_id"),
         (b'{"user_id": 1e300}', "user_id"),
         (b'{"possibly_sensitive": "perhaps"}', "possibly_sensitive"),
+        (b'{"poll": "which"}', 'poll: invalid value "which"'),
+        (b'{"reply": 7}', "reply"),
     ],
     ids=str,
 )
