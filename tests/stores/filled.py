@@ -15,8 +15,11 @@ from mesh.errors import MeshError
 from services.graph.list_domain import PeopleList
 from services.tweet.domain import Choice, Mark, StoredPoll, StoredTweet
 from services.tweet.store.erasure import Remains
+from services.user.attempts import Backoff
 from services.user.domain import CountChange
+from services.user.store.attempts import Attempt
 from services.user.store.base import Session, SigningKey
+from tests.stores.suites.credentials import CredentialStores
 from tests.stores.suites.exports import ExportStores
 from tests.stores.suites.graph import GraphStores
 from tests.stores.suites.lists import ListStores
@@ -29,8 +32,10 @@ NOW = 1_800_000_000_000
 ODD = "'); DROP TABLE x; -- \\ % _ \U0001f468‍\U0001f469‍\U0001f467 \u202e ÿ"
 
 
-async def fill_users(users: UserStores, exports: ExportStores) -> None:
-    """People with profiles, sessions, counts and words; some are gone, suspended or erased. Keys, exports."""
+async def fill_users(users: UserStores, exports: ExportStores, credentials: CredentialStores) -> None:
+    """People with profiles, sessions, counts and words; some are gone, suspended or erased. Keys, exports, mails that
+    wait, tokens, proven addresses, attempts, second factors.
+    """
     chance = random.Random("users")
     for person in PEOPLE:
         await exports.person(person, f"Person_{person}")
@@ -54,6 +59,22 @@ async def fill_users(users: UserStores, exports: ExportStores) -> None:
     await users.users.deactivate(4, "hash of Person_4", NOW)
     for number in range(3):
         await users.keys.add_signing_key(SigningKey(f"kid{number}", "{}", NOW + number), unless_since_ms=NOW * 2)
+    letters = await credentials.letters(NOW, count=8)
+    for letter in letters[:4]:
+        await credentials.mails.done(letter.user_id, letter.kind)
+        await credentials.mails.verify(letter.token or b"", NOW)
+    await credentials.mails.request_reset(b"one that waits", "nobody@example.org", NOW)
+    for number in range(12):
+        attempt = Attempt(chance.randbytes(8), b"name %d" % (number % 5), b"here", b"address", number)
+        begun = {"now_ms": NOW + number, "known_since_ms": 0}
+        await credentials.attempts.begin(attempt, Backoff(9, NOW), Backoff(9, NOW), **begun)
+        if number % 4 == 1:
+            await credentials.attempts.succeed(attempt, number, now_ms=NOW)
+    for person in range(1, 9):
+        await credentials.second_factors.enrol(person, chance.randbytes(40))
+    sealed = await credentials.second_factors.factor(8)
+    assert sealed is not None
+    await credentials.second_factors.confirm(8, sealed.secret, 77, [b"code %d" % n for n in range(10)], NOW)
     await exports.ready(10, 1, now_ms=NOW, expires_ms=NOW * 2)
     await exports.exports.begin(11, 2, finished_after_ms=0)
     await exports.exports.erase(6, UserErased(user_id=6), until_ms=NOW * 2)

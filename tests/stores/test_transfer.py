@@ -28,7 +28,7 @@ from services.tweet.store.transfer import open_transfer as open_tweets
 from services.user.store.transfer import open_transfer as open_users
 
 from .filled import fill_graph, fill_tweets, fill_users
-from .sql_adapters import export_stores, graph_stores, list_stores, tweet_stores, user_stores
+from .sql_adapters import credential_stores, export_stores, graph_stores, list_stores, tweet_stores, user_stores
 from .sqlite_stores import ROOT, Sql, sqlite
 from .suites.transfer import Edited, Killed, Silent, TransferSuite, Unfinished, Wrapped, records_of
 
@@ -43,7 +43,7 @@ _made: dict[str, tempfile.TemporaryDirectory[str]] = {}
 async def fill(port: str, sql: Sql) -> None:
     """Something of every kind, some of it published."""
     if port == "users":
-        await fill_users(user_stores(sql), export_stores(sql))
+        await fill_users(user_stores(sql), export_stores(sql), credential_stores(sql))
     elif port == "graph":
         await fill_graph(graph_stores(sql), list_stores(sql))
     else:
