@@ -33,6 +33,7 @@ from rookery.tweet.v1.tweet_service_pb2_grpc import TweetServiceStub
 from bench.cpu import cpu_us, spent
 from bench.errors import BenchError
 from bench.figures import Outcome, Ratio, Spread
+from bench.home import LIMITS
 from bench.worker import Worker, worker
 from cli.probe import socket_path
 from cli.samples import tweet_text
@@ -110,6 +111,7 @@ async def bench_fanout(options: Options, say: Callable[[str], None]) -> Outcome:
         OperatorError: the mesh does not come up, or something else was written than was to be.
     """
     environment = {
+        "ROOKERY_LIMITS_FILE": str(LIMITS),
         "ROOKERY_CELEBRITY_FOLLOWERS": "100000000",  # nobody's tweets are pulled
         "ROOKERY_VALKEY_MAXMEMORY": "4gb",  # 10,000 full lists take about 1 GiB: none may be evicted
     }

@@ -49,7 +49,12 @@ WARM_UP = 300
 ROUND_S = 90.0
 """How long a round may take."""
 _SETTLE_S = 30.0
-_CALL_S = 10.0
+CALL_S = 10.0
+"""How long one call may take."""
+LIMITS = PROJECT / "bench" / "limits.yaml"
+"""Limits that count and refuse nobody who measures."""
+ENVIRONMENT = {"ROOKERY_ACCESS_TOKEN_SECONDS": "86400", "ROOKERY_LIMITS_FILE": str(LIMITS)}
+"""Of a mesh that is measured: nobody has to sign in again, or is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +143,7 @@ async def bench_home(options: Options, say: Callable[[str], None]) -> Outcome:
         profile = _WithFloors(ports)
         with tempfile.TemporaryDirectory(prefix="rookery-bench-") as folder:
             say("starting a mesh of its own, and the floors")
-            environment = {"ROOKERY_ACCESS_TOKEN_SECONDS": "86400"}  # no signing in while measuring
-            async with running_mesh(Path(folder), profile=profile, env=environment) as mesh:
+            async with running_mesh(Path(folder), profile=profile, env=ENVIRONMENT) as mesh:
                 say(f"making {AUTHORS} authors with {AUTHORS * _PER_AUTHOR} tweets, and their reader")
                 viewer, token = await fill_home(mesh)
                 subjects = _subjects(mesh, profile)
@@ -169,7 +173,7 @@ def _subjects(mesh: Mesh, profile: _WithFloors) -> list[_Subject]:
 async def fill_home(mesh: Mesh) -> tuple[int, str]:
     """Makes everything through the REST API; gives the reader's id and token."""
     chance = random.Random("bench home")
-    async with httpx.AsyncClient(base_url=mesh.url, timeout=_CALL_S, trust_env=False) as edge:
+    async with httpx.AsyncClient(base_url=mesh.url, timeout=CALL_S, trust_env=False) as edge:
 
         async def post(path: str, body: Mapping[str, str], token: str = "") -> httpx.Response:
             answer = await edge.post(path, json=body, headers={"authorization": f"Bearer {token}"} if token else None)
@@ -209,15 +213,15 @@ async def _check_same(mesh: Mesh, subjects: Sequence[_Subject], viewer: int, tok
             request_serializer=GetHomeTimelineRequest.SerializeToString,
             response_deserializer=GetHomeTimelineResponse.FromString,
         )
-        answer = await call(request, timeout=_CALL_S, metadata=((VIEWER_KEY, str(viewer)),))
+        answer = await call(request, timeout=CALL_S, metadata=((VIEWER_KEY, str(viewer)),))
     cache = mesh.environment("timeline")["ROOKERY_CACHE_URL"]
-    async with redis.Redis.from_url(cache, socket_timeout=_CALL_S, socket_connect_timeout=_CALL_S) as store:
+    async with redis.Redis.from_url(cache, socket_timeout=CALL_S, socket_connect_timeout=CALL_S) as store:
         try:
             await fill(store, viewer, answer)
         except ValueError as error:
             raise BenchError(f"the home timeline is not what was to be read: {error}") from error
     bodies = []
-    async with httpx.AsyncClient(timeout=_CALL_S, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=CALL_S, trust_env=False) as client:
         for subject in subjects:
             url = f"http://{LOOPBACK}:{subject.port}{home_path(viewer)}"
             body = (await client.get(url, headers={"authorization": f"Bearer {token}"})).json()

@@ -69,6 +69,16 @@ def mtls(rounds: int | None, quick: bool, as_json: bool) -> None:
 
 @bench.command()
 @_options
+def limits(rounds: int | None, quick: bool, as_json: bool) -> None:
+    """The same page through an edge with rate limits and one without: CPU per request and process."""
+    from bench.limits import Options, bench_limits
+
+    options = Options(rounds=rounds or (3 if quick else 9), requests=800 if quick else 2_000)
+    _run(bench_limits(options, _say), as_json, digits=0)
+
+
+@bench.command()
+@_options
 @click.option("--cluster", is_flag=True, help="With the lists in a Valkey Cluster, too.")
 @_folder
 def fanout(rounds: int | None, quick: bool, as_json: bool, cluster: bool, folder: Path) -> None:

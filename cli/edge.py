@@ -25,6 +25,7 @@ _JWKS_PATH = "/.well-known/jwks.json"
 _OPENAPI_PATH = "/openapi.json"
 # What the edge answers by itself.
 _OWN_PATHS = ("/healthz", _OPENAPI_PATH)
+_RATELIMIT = "ratelimit"
 _INVALID_REQUEST = "https://api.x.com/2/problems/invalid-request"
 _HSTS_S = 31_536_000  # a year: what browsers' preload lists ask for at least
 _ORIGIN = re.compile(r"\*|https?://[A-Za-z0-9.-]+(:\d{1,5})?")
@@ -74,6 +75,9 @@ class EdgeLimits:
     """Bytes from which on an answer is compressed, for who takes it so: below, it costs more than it saves."""
     cached_tokens: int = 2_000
     """Verified tokens remembered per worker thread, about 4 KiB each. A cached token's times are still checked."""
+    requests_per_second: int = 10_000
+    """Requests in any second, of all callers together (429 above). A tenth of it may come at once; the rest of a second
+    is let in evenly, so that no second, whenever it begins, has more."""
     backend_connections: int = 64
     """Connections to one service; HTTP/2 needs about one per worker thread."""
     backend_pending: int = 512
@@ -89,7 +93,8 @@ class EdgeConfig:
     targets: Mapping[str, str]
     """gRPC address of each service with public RPCs, by the domain in its package (`user`, `graph`, ...):
     `unix:///path`, `dns:///host:port` or `host:port` (resolved again and again, all addresses are used), or
-    `ipv4:address:port`. Others are ignored."""
+    `ipv4:address:port,address:port`. `ratelimit` counts requests to operations; without it nobody does. Others are
+    ignored."""
     admin_port: int
     """Envoy's admin interface, always on 127.0.0.1; 0 chooses a free port (`--admin-address-path` tells which)."""
     descriptors: Path = _PROJECT / "gen" / "descriptors.pb"
@@ -197,7 +202,20 @@ class _Document:
 @dataclass(frozen=True, slots=True)
 class _Backend:
     name: str
-    target: _Address
+    hosts: tuple[_Address, ...]
+
+    @property
+    def is_name(self) -> bool:
+        return self.hosts[0].is_name
+
+
+@dataclass(frozen=True, slots=True)
+class _Bucket:
+    """A token bucket."""
+
+    burst: int
+    fill: int
+    every: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +328,7 @@ def render_edge(config: EdgeConfig) -> str:
     _check(config, services, known)
     jwks = next(operation for operation in known if operation.path == _JWKS_PATH)
     jwks_service = next(service for service in services if jwks.rpc.startswith(f"/{service.name}/"))
+    limited = {_RATELIMIT} & config.targets.keys()
     lua = f"{_lua_problems()}\n{(_FOLDER / 'problems.lua').read_text()}"
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
@@ -329,9 +348,11 @@ def render_edge(config: EdgeConfig) -> str:
         openapi=_Document.of(config.openapi, _OPENAPI_PATH),
         services=services,
         backends=[
-            _Backend(name, _address(config.targets[name], f"targets[{name}]"))
-            for name in sorted({service.cluster for service in services})
+            _Backend(name, _hosts(config.targets[name], f"targets[{name}]"))
+            for name in sorted({service.cluster for service in services} | limited)
         ],
+        limited=bool(limited),
+        bucket=_bucket(config.limits.requests_per_second),
         known_paths=_known_paths(known),
         ignored_parameters=ignored,
         problems=_PROBLEMS,
@@ -472,6 +493,14 @@ def _ignored_parameters(descriptors: bytes) -> list[str]:
     return sorted(names | camel)
 
 
+def _bucket(rate: int) -> _Bucket:
+    """At most `rate` in any second: what may come at once, and what may follow within the second, are that together."""
+    burst = max(1, rate // 10)
+    steady = max(1, rate - burst)
+    # Envoy fills no more often than each 50 ms.
+    return _Bucket(burst, steady // 20, "0.05s") if steady >= 20 else _Bucket(burst, 1, f"{1 / steady:.3f}s")
+
+
 def _path_regex(template: str) -> str:
     """RE2 of a path template (google.api.http): a variable is one segment, unless it has a pattern of its own."""
     parts: list[str] = []
@@ -516,6 +545,13 @@ def _address(target: str, what: str) -> _Address:
                 break
             return _Address(host=host, port=int(port), is_name=is_name)
     raise EdgeConfigError(f"{what}: expected unix:///path, dns:///host:port or ipv4:address:port, not {target!r}")
+
+
+def _hosts(target: str, what: str) -> tuple[_Address, ...]:
+    """The hosts of a target: several where it has several addresses, as in gRPC's `ipv4:127.0.0.1:81,127.0.0.1:82`."""
+    if not target.startswith("ipv4:"):
+        return (_address(target, what),)
+    return tuple(_address(f"ipv4:{one}", what) for one in target.removeprefix("ipv4:").split(","))
 
 
 def _jwks_listen(config: EdgeConfig, owner: str) -> _Address:

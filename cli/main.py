@@ -30,6 +30,7 @@ _COMMANDS = {
     "migrate": _Entry("cli.migrate:migrate", "Bring the stores' schemas up to date."),
     "seed": _Entry("cli.seed:seed", "Fill a mesh that runs with accounts, follows and tweets."),
     "check": _Entry("cli.check:check", "Compare what the mesh answers with its tables."),
+    "limits": _Entry("cli.limits:limits", "Check a file of rate limits."),
     "move": _Entry("cli.move:move", "Copy a store to another one, perhaps of another kind."),
     "keys": _Entry("cli.keys:keys", "Certificates of the services, for mutual TLS inside."),
     "engines": _Entry("cli.engines:engines", "Real stores from packages, for the cluster profile's tests."),

@@ -26,7 +26,7 @@ from cli.probe import Probe, admin
 PROJECT = Path(__file__).resolve().parents[1]
 _PREFIX = "ROOKERY_"
 
-# Service -> variables that only it gets: (name, default). `{data}` is a folder.
+# Service -> variables that only it gets: (name, default). `{data}` and `{project}` are folders.
 _OWN: dict[str, dict[str, str]] = {
     "user": {
         "ROOKERY_USERS_URL": "sqlite+aiosqlite:///{data}/user.db",
@@ -38,6 +38,7 @@ _OWN: dict[str, dict[str, str]] = {
     "tweet": {"ROOKERY_TWEETS_URL": "sqlite+aiosqlite:///{data}/tweet.db"},
     "timeline": {},
     "fanout": {},
+    "ratelimit": {"ROOKERY_LIMITS_FILE": "{project}/services/ratelimit/limits.yaml"},
 }
 # Variables of a service with a URL of something that has no schema, or with no URL.
 _NO_SCHEMA = frozenset({"ROOKERY_OBJECTS_URL", "ROOKERY_SMTP_URL", "ROOKERY_SECRETS_KEY"})
@@ -233,13 +234,17 @@ def service_environment(service: str, place: Place) -> dict[str, str]:
     """The `ROOKERY_*` variables of one service, but for where it listens: the table, then the operator's."""
     table = {**_SHARED, **_OWN[service]}
     keys = {f"{name}_key": _key(place.data / f"{name}.key") for name in ("cursor", "secrets")}
-    environment = {name: value.format(data=place.data, sockets=place.sockets, **keys) for name, value in table.items()}
+    environment = {
+        name: value.format(data=place.data, project=PROJECT, sockets=place.sockets, **keys)
+        for name, value in table.items()
+    }
     environment |= {f"ROOKERY_{name.upper()}_TARGET": place.target(name) for name in SERVICES}
     for name, value in place.operator.items():
         # An empty variable counts as not set, as in mesh.settings.
         mine = _OWNERS.get(name, service) == service and name not in _SUPERVISED
         if name.startswith(_PREFIX) and value and mine:
-            environment[name] = value
+            # A service runs in the data folder, where a file that the operator named from here is not.
+            environment[name] = str(Path(value).absolute()) if name.endswith("_FILE") else value
     return environment
 
 

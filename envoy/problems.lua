@@ -10,11 +10,16 @@ local INTERNAL = {
 
 local LONGEST = 4096 -- bytes of a problem, as in mesh.errors
 
-local function document(status)
+-- `reset`, if it is whole seconds, tells when to try again; only a caller who has used up a limit is told.
+local function document(status, reset)
   local known = PROBLEMS[status] or PROBLEMS["500"]
+  local when = ""
+  if status == "429" and reset ~= nil and string.find(reset, "^%d+$") then
+    when = string.format(',"reset":%s', reset)
+  end
   return string.format(
-    '{"title":"%s","detail":"%s","type":"%s","status":%s,"errors":[{"message":"%s"}]}',
-    known[1], known[2], known[3], status, known[2])
+    '{"title":"%s","detail":"%s","type":"%s","status":%s%s,"errors":[{"message":"%s"}]}',
+    known[1], known[2], known[3], status, when, known[2])
 end
 
 -- The document's own status, so that status line and body agree; nil where it has none. A quote inside of a JSON string
@@ -62,7 +67,7 @@ function envoy_on_response(handle)
       problem = document(status)
     end
   elseif form == "application/problem+json" then
-    -- Envoy's own, made by local_reply_config, and left as it is but for two cases.
+    -- Envoy's own, made by local_reply_config, and left as it is but for three cases: 429 lacks the time to come back.
     local why = headers:get("x-rookery-details")
     if why ~= nil then
       headers:remove("x-rookery-details")
@@ -70,14 +75,14 @@ function envoy_on_response(handle)
     if why ~= nil and string.find(why, "Jwks_remote_fetch", 1, true) then
       status = "503" -- no keys yet, which is no fault of the token's
       headers:remove("www-authenticate")
-    elseif status ~= "400" then
+    elseif status ~= "400" and status ~= "429" then
       return
-    elseif tonumber(headers:get("content-length") or "0") <= LONGEST then
+    elseif status == "400" and tonumber(headers:get("content-length") or "0") <= LONGEST then
       local body = handle:body(true)
       body:setBytes(public(body:getBytes(0, body:length())))
       return
     end -- or it repeats a value of the request, which may be as long as a body
-    problem = document(status)
+    problem = document(status, headers:get("x-rate-limit-reset"))
   else
     problem = headers:get("x-problem-json")
     if problem ~= nil then
@@ -86,7 +91,7 @@ function envoy_on_response(handle)
       if status == "499" then
         status = "503" -- CANCELLED by a service while this caller still waits
       end
-      problem = document(status)
+      problem = document(status, headers:get("x-rate-limit-reset"))
     end
   end
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import grpc
 import structlog
@@ -23,7 +23,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 
 from mesh.context import current
-from mesh.health import Health
+from mesh.health import HEALTH_CHECK, Health
 from mesh.interceptors.base import Answer, Context, Handler, Interceptor, Next, Priority, Rpc, Streamer
 from mesh.interceptors.callers import Callers
 from mesh.interceptors.deadline import Deadline
@@ -37,6 +37,9 @@ from mesh.settings import Environment, ServerSettings, SettingError
 from mesh.startup import settle
 from mesh.tasks import Tasks
 from mesh.tls import Identity, IdentityError, server_credentials
+
+if TYPE_CHECKING:
+    from mesh.unary import Unary, UnaryServer
 
 _log = structlog.get_logger(__name__)
 _ANSWER_S = 15.0  # as long as the edge waits for an answer
@@ -63,6 +66,10 @@ class Service:
     """Such as `graph`; it names logs and metrics."""
     rpcs: Sequence[Rpc]
     """What it answers."""
+    unary: Mapping[str, Unary] = field(default_factory=dict)
+    """What it answers by mesh.unary, by `/package.Service/Method`; a service has either these or `rpcs`."""
+    callers: frozenset[str] = frozenset()
+    """Who may call those where callers show certificates."""
     background: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """Coroutines that run for as long as the service does, restarted when they fail."""
     start: Sequence[Callable[[], Awaitable[None]]] = ()
@@ -181,13 +188,20 @@ class Server:
         self._service = service
         self._settings = settings
         self._tasks = Tasks()
-        names = sorted({rpc.service for rpc in service.rpcs})
+        names = sorted({rpc.service for rpc in service.rpcs} | {path.split("/")[1] for path in service.unary})
         self._health = Health(names)
         self._identity = Identity(settings.identity) if settings.identity else None
         ends = (
             ("grpc.max_connection_age_ms", _CONNECTION_MS),
             ("grpc.max_connection_age_grace_ms", int(_STREAM_S * 1000)),
         )
+        self._server: grpc.aio.Server | UnaryServer
+        if service.unary:
+            from mesh.unary import UnaryServer  # which most services do not need
+
+            handlers = {**service.unary, HEALTH_CHECK: self._health.check}
+            self._server = UnaryServer(handlers, settings.max_concurrent, registry)
+            return
         self._server = grpc.aio.server(options=(*_OPTIONS, *ends) if self._identity else _OPTIONS)
         chain = interceptors(settings, registry, self._identity)
         for name in names:
@@ -207,8 +221,10 @@ class Server:
             await step()
         if self._identity is None:
             self._server.add_insecure_port(self._settings.listen)
-        else:
+        elif isinstance(self._server, grpc.aio.Server):
             self._server.add_secure_port(self._settings.listen, server_credentials(self._identity))
+        else:
+            self._server.add_secure_port(self._settings.listen, self._identity, self._service.callers)
         await self._server.start()
         for name, work in self._service.background.items():
             self._tasks.start(name, work)

@@ -6,6 +6,8 @@ while processes run: each look at `Identity.current` is a look at what is there 
 
 from __future__ import annotations
 
+import os
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -155,6 +157,42 @@ def server_credentials(identity: Identity) -> grpc.ServerCredentials:
     return grpc.dynamic_ssl_server_credentials(
         configuration(identity.look()), lambda: configuration(identity.look()), True
     )
+
+
+def server_context(identity: Identity) -> ssl.SSLContext:
+    """The same for a server of asyncio's. Raises IdentityError when TLS cannot use what the identity has."""
+
+    def of(material: Material) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.num_tickets = 0  # every connection shows its certificate
+        context.set_alpn_protocols(["h2"])
+        held = os.memfd_create("identity")  # OpenSSL takes a key from a file only; this one is on no disk
+        try:
+            os.write(held, material.chain + b"\n" + material.key)
+            context.load_cert_chain(f"/proc/self/fd/{held}")
+            context.load_verify_locations(cadata=material.authority.decode("ascii"))
+        except (ssl.SSLError, ValueError) as error:
+            raise IdentityError(f"TLS cannot use the certificate of {material.name}: {error}") from None
+        finally:
+            os.close(held)
+        return context
+
+    now = identity.look()
+    made = [(now, of(now))]
+
+    def newest(handshake: ssl.SSLObject, name: str | None, first: ssl.SSLContext) -> None:
+        if (material := identity.look()) is not made[0][0]:
+            try:
+                made[0] = (material, of(material))
+            except IdentityError as error:
+                _log.error("the certificate cannot be used", why=str(error))
+        handshake.context = made[0][1]
+
+    first = made[0][1]
+    first.sni_callback = newest
+    return first
 
 
 def channel_credentials(material: Material) -> grpc.ChannelCredentials:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite("tests.stores.suites")  # else a failure there says nothing but AssertionError
 
 ROOT = Path(__file__).parents[1]
+UNLIMITED = {"ROOKERY_LIMITS_FILE": str(ROOT / "bench" / "limits.yaml")}
+"""For a mesh whose people do more than the default limits allow; every request is still counted."""
 CELEBRITY_FOLLOWERS = 12
 """From this many followers on, authors of the shared mesh are pulled: few enough to have in a test."""
 
@@ -115,13 +116,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def mesh(
-    engines: dict[str, str], request: pytest.FixtureRequest, pytestconfig: pytest.Config
-) -> AsyncIterator[Mesh]:
+async def mesh(engines: dict[str, str], pytestconfig: pytest.Config) -> AsyncIterator[Mesh]:
     """One running mesh, with real stores and a real edge, for all tests of a worker that do not harm it.
 
     Tests share it, so each works with people of its own; one that kills, stops or reconfigures something starts
-    another with `cli.supervisor.running_mesh`. After a failure its logs are kept in `.pytest_cache`.
+    another with `cli.supervisor.running_mesh`.
     """
     from cli.cluster import Cluster
     from cli.profile import STORES
@@ -130,15 +129,11 @@ async def mesh(
 
     whole = pytestconfig.getoption("--engines") == "cluster" and engines.keys() >= {*STORES.values()}
     with tempfile.TemporaryDirectory(prefix="mesh-", dir="/tmp") as folder:
-        settings = {"ROOKERY_CELEBRITY_FOLLOWERS": str(CELEBRITY_FOLLOWERS), **CHEAP, **engines}
+        settings = {"ROOKERY_CELEBRITY_FOLLOWERS": str(CELEBRITY_FOLLOWERS), **CHEAP, **UNLIMITED, **engines}
         async with running_mesh(Path(folder), env=settings, profile=Cluster(None) if whole else None) as running:
             if engines:
                 await warmed(running.url)
             yield running
-            if request.session.testsfailed:
-                shutil.copytree(
-                    running.data / "logs", ROOT / ".pytest_cache" / f"logs-{os.getpid()}", dirs_exist_ok=True
-                )
 
 
 @pytest.hookimpl(wrapper=True)

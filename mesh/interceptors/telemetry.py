@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from mesh.errors import MeshError, from_rpc_error
 from mesh.interceptors.base import Answer, Context, Next, Rpc
 
-_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
+BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
+"""Upper ends of the histogram of durations, in seconds."""
 
 
 class Telemetry:
@@ -20,7 +21,7 @@ class Telemetry:
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ["rpc_service", "rpc_method"]
         self._seconds = Histogram(
-            "rpc_server_duration_seconds", "Duration of calls", labels, buckets=_BUCKETS, registry=registry
+            "rpc_server_duration_seconds", "Duration of calls", labels, buckets=BUCKETS, registry=registry
         )
         self._failed = Counter("rpc_server_failures", "Calls that failed", [*labels, "code"], registry=registry)
 

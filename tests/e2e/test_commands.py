@@ -26,7 +26,7 @@ from mesh.cache.open import open_cache
 from mesh.cache.store import CacheStore
 from mesh.db.sql import Tx
 from tests.clients import client_of
-from tests.conftest import CELEBRITY_FOLLOWERS
+from tests.conftest import CELEBRITY_FOLLOWERS, UNLIMITED
 from tests.e2e.harness import Account, home_members, register_many
 from views.lists import home_lists
 
@@ -39,7 +39,7 @@ Settled = Callable[[], Awaitable[None]]
 async def mesh() -> AsyncIterator[Mesh]:
     """As the shared one."""
     with tempfile.TemporaryDirectory(prefix="mesh-", dir="/tmp") as folder:
-        settings = {"ROOKERY_CELEBRITY_FOLLOWERS": str(CELEBRITY_FOLLOWERS)}
+        settings = {"ROOKERY_CELEBRITY_FOLLOWERS": str(CELEBRITY_FOLLOWERS)} | UNLIMITED
         async with running_mesh(Path(folder), env=settings) as running:
             yield running
 

@@ -28,6 +28,7 @@ from mesh.db.sql import Tx
 from scripts.engines.catalogue import ENGINES
 from scripts.engines.control import Control
 from tests.called import watched
+from tests.conftest import UNLIMITED
 from tests.e2e import graph_rows
 from tests.e2e.harness import PASSWORD, Account, assert_problem, eventually, register
 from tests.e2e.test_exports import archive_of
@@ -58,7 +59,7 @@ async def quick(engines: dict[str, str]) -> AsyncIterator[Mesh]:
                 control, name = Control(ENGINES[engine], ROOT / ".engines"), f"quick_{secrets.token_hex(8)}"
                 OPERATOR.update(control.engine.apart(control.place(), name))
                 stack.callback(control.engine.drop, control.place(), name)
-        async with running_mesh(Path(folder), env={**settings, **OPERATOR}) as running:
+        async with running_mesh(Path(folder), env={**settings, **UNLIMITED, **OPERATOR}) as running:
             yield running
 
 

@@ -29,6 +29,7 @@ from cli.state import running_state
 from cli.stores import Stores, open_stores
 from cli.supervisor import Mesh, running_mesh
 from mesh.db.sql import Tx
+from tests.conftest import UNLIMITED
 from tests.e2e.harness import PASSWORD, Account, assert_problem, eventually, fresh_name
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("lost-answers")]
@@ -143,7 +144,7 @@ async def world() -> AsyncIterator[World]:
             server.add_insecure_port(settings[f"ROOKERY_{name.upper()}_TARGET"])
             await server.start()
             stack.push_async_callback(server.stop, 0)
-        mesh = await stack.enter_async_context(running_mesh(folder / "data", env=settings))
+        mesh = await stack.enter_async_context(running_mesh(folder / "data", env=settings | UNLIMITED))
         edge = await stack.enter_async_context(
             httpx.AsyncClient(base_url=mesh.url, timeout=20, trust_env=False, verify=False, transport=Insisting())
         )

@@ -29,6 +29,7 @@ from cli.supervisor import Mesh, running_mesh
 from scripts.engines.base import LOOPBACK
 from scripts.engines.catalogue import ENGINES
 from scripts.engines.control import Control
+from tests.conftest import UNLIMITED
 from tests.faults.crowd import BUDGET_S, PEOPLE, STEADY, Crowd, Person
 from tests.stores.suites.outbox import eventually
 
@@ -145,7 +146,7 @@ async def flying(controls: Mapping[str, Control]) -> AsyncIterator[tuple[Mesh, F
     """A mesh on the engines, and people on it."""
     variables = {name: url for control in controls.values() for name, url in control.urls().items()}
     with tempfile.TemporaryDirectory(prefix="mesh-", dir="/tmp") as folder:
-        async with running_mesh(Path(folder), env=variables, profile=Cluster(None)) as mesh:
+        async with running_mesh(Path(folder), env=variables | UNLIMITED, profile=Cluster(None)) as mesh:
             flock = Flock(mesh.url)
             await flock.gather()
             try:

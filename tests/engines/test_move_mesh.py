@@ -19,6 +19,7 @@ from cli.state import running_state
 from cli.stores import open_stores
 from cli.supervisor import Mesh, running_mesh
 from scripts.engines.control import Control
+from tests.conftest import UNLIMITED
 
 from . import neo4j_stores
 from .engines import control, new_database
@@ -26,7 +27,7 @@ from .life import Life, live, sample
 
 pytestmark = [pytest.mark.timeout(2400), pytest.mark.usefixtures("postgresql", "s3")]
 PEOPLE, LINKS, TWEETS = 40, 4, 250
-LINE = {"ROOKERY_CELEBRITY_FOLLOWERS": "12"}
+LINE = {"ROOKERY_CELEBRITY_FOLLOWERS": "12"} | UNLIMITED
 ANSWERS = 1_000
 STORES = {
     "ROOKERY_USERS_URL": "sqlite+aiosqlite:///{}/user.db",

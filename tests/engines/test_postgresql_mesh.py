@@ -14,6 +14,7 @@ from cli.supervisor import running_mesh
 from scripts.engines.control import Control
 from scripts.engines.postgresql import PostgreSQL
 from tests.called import watched
+from tests.conftest import UNLIMITED
 from tests.e2e.harness import register
 from tests.stores.suites.outbox import eventually
 
@@ -26,7 +27,7 @@ async def test_a_mesh_whose_database_is_killed_loses_nothing_and_needs_no_restar
     await asyncio.to_thread(server.up)
     try:
         with tempfile.TemporaryDirectory(prefix="mesh-", dir="/tmp") as folder:
-            async with running_mesh(Path(folder), env=server.urls()) as mesh, watched(mesh.url) as edge:
+            async with running_mesh(Path(folder), env=server.urls() | UNLIMITED) as mesh, watched(mesh.url) as edge:
                 alice = await register(edge)
 
                 async def post(text: str) -> httpx.Response:

@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from cli.process import Patience
 from cli.supervisor import Mesh, running_mesh
+from tests.conftest import UNLIMITED
 from tests.faults.crowd import Crowd
 
 QUICK = Patience(backoff_s=0.05, longest_backoff_s=0.2)
@@ -18,7 +19,7 @@ QUICK = Patience(backoff_s=0.05, longest_backoff_s=0.2)
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
     """The embedded profile, as `rookery up` runs it."""
-    async with running_mesh(tmp_path_factory.mktemp("mesh"), patience=QUICK) as running:
+    async with running_mesh(tmp_path_factory.mktemp("mesh"), env=UNLIMITED, patience=QUICK) as running:
         yield running
 
 

@@ -17,6 +17,7 @@ import pytest
 from cli.profile import PROJECT, Embedded, Place, ProcessSpec
 from cli.supervisor import Mesh, running_mesh
 from mesh.db.sql import Database
+from tests.conftest import UNLIMITED
 from tests.faults.conftest import QUICK
 from tests.faults.crowd import Crowd
 from tests.faults.oracle import converge
@@ -110,7 +111,7 @@ class _OnUnsyncedFiles:
 async def test_everything_loses_power_under_load(tmp_path: Path) -> None:
     """All processes die at once. Stores keep what was synced; Valkey's log ends a second and a half before."""
     copies = tmp_path / "durable"
-    async with running_mesh(tmp_path / "data", profile=_OnUnsyncedFiles(copies), patience=QUICK) as mesh:
+    async with running_mesh(tmp_path / "data", env=UNLIMITED, profile=_OnUnsyncedFiles(copies), patience=QUICK) as mesh:
         crowd = Crowd(mesh.url)
         try:
             await crowd.gather()

@@ -181,7 +181,10 @@ def key_prefixes() -> set[str]:
     known = {name: value for path in paths for name, value in constants(path).items() if name.isupper()}
     for path in paths:
         for name, call in calls(path):
-            if name in ("Records", "LoadingCache", "NewestLists", "GuardedSets") and len(call.args) > 1:
+            if (
+                name in ("Records", "LoadingCache", "NewestLists", "GuardedSets", "CacheCallStore")
+                and len(call.args) > 1
+            ):
                 given = call.args[1]
                 value = given.value if isinstance(given, ast.Constant) else known[getattr(given, "id", "")]
                 if name == "GuardedSets":
@@ -202,6 +205,10 @@ def rpcs() -> dict[str, set[str]]:
         for service in file.service:
             domain = file.package.split(".")[1]
             found.setdefault(domain, set()).update(f"{service.name}.{method.name}" for method in service.method)
+    for path in ROOT.glob("services/*/contract.py"):  # a contract that is not ours
+        for value in constants(path).values():
+            if isinstance(value, str) and (named := re.fullmatch(r"/[\w.]+\.(\w+)/(\w+)", value)):
+                found.setdefault(path.parent.name, set()).add(".".join(named.groups()))
     return found
 
 
@@ -318,7 +325,7 @@ def documented_keys() -> list[str]:
 
 
 def test_the_streams_page_lists_every_kind_of_key() -> None:
-    listed = {re.sub(r"((\{B\})?ID|NAME)$", "", key) for key in documented_keys() if not key.startswith("bus:")}
+    listed = {re.sub(r"(\{B\})?(ID|NAME)$", "", key) for key in documented_keys() if not key.startswith("bus:")}
     assert listed == key_prefixes()
     bus = {key for key in documented_keys() if key.startswith("bus:")}
     assert {INCARNATION_KEY, dead_key("TOPIC", "GROUP"), stream_key("TOPIC", 0).replace("0", "P")} <= bus

@@ -1,0 +1,1 @@
+"""The `ratelimit` service; see its README.md."""

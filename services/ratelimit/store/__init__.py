@@ -1,0 +1,1 @@
+"""Where calls are counted: a port, and its adapter."""
