@@ -44,7 +44,7 @@ from mesh.cache.lists import MARK
 from mesh.cache.open import open_cache
 from mesh.cache.store import CacheGone, CacheStore, Script
 from mesh.client import Destination
-from mesh.context import CallContext, enter
+from mesh.context import EVERYTHING, CallContext, enter
 from mesh.db.sql import Database, Tx
 from mesh.ids import id_of_ms
 from scripts.engines.base import LOOPBACK, EngineError
@@ -157,7 +157,7 @@ async def _measure(
     store = redis.Redis.from_url(url, socket_timeout=_STEP_S, socket_connect_timeout=_STEP_S, protocol=2)
     valkey = str(socket_path(url.partition("?")[0]))
     target = mesh.target("tweet")
-    tweet: Destination[TweetServiceAsyncStub] = Destination("tweet", target, TweetServiceStub)
+    tweet: Destination[TweetServiceAsyncStub] = Destination("tweet", target, TweetServiceStub, scope=EVERYTHING)
     sizes = {"followers": options.followers, "tweets": options.tweets, "author": _AUTHOR}
     prefix = lists.key(0).partition("{")[0]
     number = 0

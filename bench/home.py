@@ -34,7 +34,7 @@ from cli.settle import settle
 from cli.state import running_state
 from cli.stores import open_stores
 from cli.supervisor import Mesh, running_mesh
-from mesh.context import VIEWER_KEY
+from mesh.context import EVERYTHING, SCOPE_KEY, VIEWER_KEY
 
 TARGET = 1.6
 """CPU of the `timeline` service over the floor's, at most (acceptance of the benchmark)."""
@@ -213,7 +213,7 @@ async def _check_same(mesh: Mesh, subjects: Sequence[_Subject], viewer: int, tok
             request_serializer=GetHomeTimelineRequest.SerializeToString,
             response_deserializer=GetHomeTimelineResponse.FromString,
         )
-        answer = await call(request, timeout=CALL_S, metadata=((VIEWER_KEY, str(viewer)),))
+        answer = await call(request, timeout=CALL_S, metadata=((VIEWER_KEY, str(viewer)), (SCOPE_KEY, EVERYTHING)))
     cache = mesh.environment("timeline")["ROOKERY_CACHE_URL"]
     async with redis.Redis.from_url(cache, socket_timeout=CALL_S, socket_connect_timeout=CALL_S) as store:
         try:

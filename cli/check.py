@@ -34,6 +34,7 @@ from cli.readings import graph_of, tweets_of
 from cli.settle import settle
 from cli.state import MeshState, running_state
 from cli.stores import Stores, open_stores
+from mesh.context import EVERYTHING
 from mesh.db.sql import Tx
 from mesh.errors import Unavailable
 from services.user.tokens import AUDIENCE, ISSUER
@@ -151,6 +152,7 @@ class Operator:
         """A token for one person, good for 15 minutes."""
         now = int(time.time())
         claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": str(user_id), "iat": now, "exp": now + _TOKEN_S}
+        claims["scope"] = EVERYTHING
         with warnings.catch_warnings(category=SecurityWarning, action="ignore"):  # EdDSA: Envoy knows no newer name
             return jwt.encode({"alg": "EdDSA", "kid": self._key.kid}, claims, self._key, algorithms=["EdDSA"])
 

@@ -17,6 +17,7 @@ import jinja2
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.message import DecodeError
+from rookery.options.v1 import access_pb2
 
 _PROJECT = Path(__file__).resolve().parent.parent
 _FOLDER = _PROJECT / "envoy"
@@ -126,6 +127,15 @@ class EdgeConfig:
         "/v1/auth/verify_email",
         "/v1/auth/password/forgot",
         "/v1/auth/password/reset",
+        "/2/oauth2/authorize",
+        "/i/oauth2/authorize",
+        "/2/oauth2/token",
+        "/oauth2/token",
+        "/2/oauth2/revoke",
+        "/oauth/request_token",
+        "/oauth/authorize",
+        "/oauth/authenticate",
+        "/oauth/access_token",
         _JWKS_PATH,
         "/healthz",
         _OPENAPI_PATH,
@@ -162,6 +172,8 @@ class PublicService:
     """gRPC paths of those of its RPCs whose answer is a stream."""
     secret: bool = False
     """An answer of it may hold a token or another secret, and so is neither stored nor compressed on its way."""
+    credentials: tuple[str, ...] = ()
+    """gRPC paths of those that read the Authorization header themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,7 +442,13 @@ def _services(descriptors: bytes) -> Iterator[tuple[PublicService, list[Operatio
                     found.extend(_bindings(rule, f"/{name}/{method.name}"))
             if found and not file.package:
                 raise EdgeConfigError(f"{service.name} has http rules but no package to tell its cluster")
-            yield PublicService(name, segments[-1] if segments else "", streams, name in secret), found
+            credentials = tuple(
+                f"/{name}/{method.name}"
+                for method in service.method
+                if method.options.Extensions[access_pb2.access].credentials
+            )
+            cluster = segments[-1] if segments else ""
+            yield PublicService(name, cluster, streams, name in secret, credentials), found
 
 
 def _bindings(rule: http_pb2.HttpRule, rpc: str) -> Iterator[Operation]:

@@ -33,6 +33,7 @@ _COMMANDS = {
     "limits": _Entry("cli.limits:limits", "Check a file of rate limits."),
     "move": _Entry("cli.move:move", "Copy a store to another one, perhaps of another kind."),
     "keys": _Entry("cli.keys:keys", "Certificates of the services, for mutual TLS inside."),
+    "roles": _Entry("cli.roles:roles", "Give people a role, or take it away."),
     "engines": _Entry("cli.engines:engines", "Real stores from packages, for the cluster profile's tests."),
     "bench": _Entry("cli.bench:bench", "Measure CPU per request, next to the floor."),
 }

@@ -36,7 +36,7 @@ from cli.phases import Phases
 from cli.samples import display_name, tweet_text, username
 from cli.state import MeshState, running_state
 from mesh.client import Destination
-from mesh.context import CallContext, enter
+from mesh.context import EVERYTHING, CallContext, enter
 from mesh.errors import AlreadyExists, DeadlineExceeded, MeshError, Unauthenticated, Unavailable
 from mesh.tls import Identity
 
@@ -107,7 +107,9 @@ class Seeder:
         def to(name: str, stub: Callable[[grpc.aio.Channel], T]) -> Destination[T]:
             process = state["processes"][name]
             identity = Identity(Path(process["identity"])) if process["identity"] else None
-            return Destination(name, process["target"], stub, timeout_s=_CALL_S, limit=concurrency, identity=identity)
+            return Destination(
+                name, process["target"], stub, timeout_s=_CALL_S, limit=concurrency, identity=identity, scope=EVERYTHING
+            )
 
         self._auth = to("user", AuthServiceStub)
         self._names = to("user", UserMeshServiceStub)

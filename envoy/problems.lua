@@ -47,7 +47,7 @@ function envoy_on_response(handle)
     local chosen = headers:get("x-http-status")
     if chosen ~= nil then
       headers:remove("x-http-status")
-      if string.find(chosen, "^20[0-6]$") then
+      if string.find(chosen, "^20[0-6]$") or chosen == "302" or chosen == "303" then
         headers:replace(":status", chosen)
       end
     end

@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import Message
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
-from mesh.context import TRACE_KEY, VIEWER_KEY, child_traceparent, current
+from mesh.context import SCOPE_KEY, TRACE_KEY, VIEWER_KEY, child_traceparent, current
 from mesh.errors import DeadlineExceeded, from_rpc_error
 from mesh.resilience.breaker import Breaker
 from mesh.resilience.bulkhead import Bulkhead
@@ -95,6 +95,7 @@ class Destination(Generic[Stub]):
         limit: calls at once; twice as many may wait.
         identity: this process's; calls then go over mutual TLS.
         peer: whose certificate is met there, when that is not `name`.
+        scope: what the calls may do at public RPCs, which ask for it; an operator's commands say EVERYTHING.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Destination(Generic[Stub]):
         limit: int = 128,
         identity: Identity | None = None,
         peer: str = "",
+        scope: str = "",
     ) -> None:
         self.name = name
         self._target = target
@@ -119,6 +121,7 @@ class Destination(Generic[Stub]):
         self._stub = stub(self._channel)
         self._closing: set[asyncio.Task[None]] = set()
         self._timeout_s = timeout_s
+        self._scope = scope
         self._breaker = Breaker(name)
         self._bulkhead = Bulkhead(limit=limit, queue=2 * limit)
         self._seconds = metrics.seconds.labels(name) if metrics else None
@@ -173,6 +176,8 @@ class Destination(Generic[Stub]):
         metadata = [(TRACE_KEY, child_traceparent(context.traceparent))]
         if context.viewer_id:
             metadata.append((VIEWER_KEY, str(context.viewer_id)))
+        if self._scope:
+            metadata.append((SCOPE_KEY, self._scope))
         async with self._bulkhead:
             left = context.remaining()
             timeout = end - clock()

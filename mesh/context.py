@@ -9,6 +9,12 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 
 VIEWER_KEY = "x-user-id"  # set by the edge from the verified token's subject, and by services towards each other
+CLIENT_VIEWER = "client:"  # what begins VIEWER_KEY's value where a client asks in its own name, and for no person
+SCOPE_KEY = "x-scope"  # what the token is good for, set by the edge; names with spaces between (RFC 6749, 3.3)
+ROLE_KEY = "x-role"  # what the viewer is besides, likewise
+SESSION_KEY = "x-session-id"  # the token's session, in hexadecimal digits
+CREDENTIALS_KEY = "x-client-authorization"  # the Authorization header, for RPCs whose contract asks for it
+EVERYTHING = "*"  # the scope of who signed in with a password, and of an operator's commands
 TRACE_KEY = "traceparent"  # W3C Trace Context, level 1
 ADDRESS_KEY = "x-rookery-address"  # the caller's IP address, set by the edge
 REQUEST_KEY = "x-request-id"  # a UUID, which the edge makes for each request and writes to its access log
@@ -23,7 +29,17 @@ class CallContext:
     method: str = ""
     """Full gRPC method, `/package.Service/Method`; empty outside of a call."""
     viewer_id: int = 0
-    """Who asks; 0 for nobody."""
+    """Who asks; 0 for nobody, and for a client that asks in its own name."""
+    client: str = ""
+    """The client that asks in its own name; empty where a person does."""
+    scope: str = ""
+    """What the token is good for: names with spaces between, or EVERYTHING."""
+    role: str = ""
+    """What the viewer is besides: names with spaces between."""
+    session: str = ""
+    """The session of the token, in hexadecimal digits; empty for none."""
+    credentials: str = ""
+    """The Authorization header as it came, where the RPC's contract asks for it."""
     address: str = ""
     """The IP address from which the outside calls; empty for calls that begin within the mesh."""
     deadline: float | None = None

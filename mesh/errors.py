@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 import grpc
@@ -43,6 +44,7 @@ class MeshError(Exception):
         violations: what was wrong with the request, member by member.
         reason: overrides the class's reason when a machine must tell two causes apart (UPPER_SNAKE_CASE).
         headers: of the answer at the edge, lower case, such as `retry-after`.
+        members: of the problem, besides those that every problem has; short.
     """
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
@@ -50,6 +52,8 @@ class MeshError(Exception):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal Error"
     type: ClassVar[str] = "about:blank"
+    headers: Mapping[str, str] = MappingProxyType({})
+    members: Mapping[str, str] = MappingProxyType({})
 
     def __init__(
         self,
@@ -58,6 +62,7 @@ class MeshError(Exception):
         violations: Sequence[Violation] = (),
         reason: str | None = None,
         headers: Mapping[str, str] | None = None,
+        members: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -65,6 +70,8 @@ class MeshError(Exception):
         self.headers = dict(headers or {})
         if reason is not None:
             self.reason = reason
+        if members:
+            self.members = members
 
     def problem(self) -> str:
         """The problem document as ASCII JSON, at most 4 KiB: violations are left out, then the detail is cut."""
@@ -77,10 +84,8 @@ class MeshError(Exception):
                 else {"message": v.message}
                 for v in violations
             ] or [{"message": detail}]
-            text = json.dumps(
-                {"title": self.title, "detail": detail, "type": self.type, "status": self.status, "errors": errors},
-                separators=(",", ":"),
-            )
+            document = {"title": self.title, "detail": detail, "type": self.type, "status": self.status}
+            text = json.dumps({**document, "errors": errors, **self.members}, separators=(",", ":"))
             if len(text) <= _PROBLEM_BYTES:
                 return text
             if violations:
@@ -89,7 +94,7 @@ class MeshError(Exception):
                 detail = detail[: len(detail) // 2]
 
     def metadata(self, extra: Mapping[str, str] | None = None) -> tuple[tuple[str, str | bytes], ...]:
-        """Trailing metadata: the problem for the edge, google.rpc.Status for callers in the mesh."""
+        """Trailing metadata: the problem and headers for the edge, google.rpc.Status for callers in the mesh."""
         violations = list(self.violations[:_MAX_VIOLATIONS])
         while True:
             status = self._status(violations)

@@ -21,9 +21,11 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+from rookery.options.v1 import access_pb2
 
 from mesh.context import current
 from mesh.health import HEALTH_CHECK, Health
+from mesh.interceptors.access import Access
 from mesh.interceptors.base import Answer, Context, Handler, Interceptor, Next, Priority, Rpc, Streamer
 from mesh.interceptors.callers import Callers
 from mesh.interceptors.deadline import Deadline
@@ -33,6 +35,7 @@ from mesh.interceptors.telemetry import Telemetry
 from mesh.interceptors.validation import Validation
 from mesh.interceptors.viewer import Viewer
 from mesh.redaction import redact
+from mesh.sessions import EndedSessions
 from mesh.settings import Environment, ServerSettings, SettingError
 from mesh.startup import settle
 from mesh.tasks import Tasks
@@ -70,6 +73,8 @@ class Service:
     """What it answers by mesh.unary, by `/package.Service/Method`; a service has either these or `rpcs`."""
     callers: frozenset[str] = frozenset()
     """Who may call those where callers show certificates."""
+    ended: EndedSessions | None = None
+    """Sessions of which no token is taken; kept up with in the background. A service with public RPCs must have it."""
     background: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     """Coroutines that run for as long as the service does, restarted when they fail."""
     start: Sequence[Callable[[], Awaitable[None]]] = ()
@@ -107,6 +112,7 @@ def rpcs(
             handler=handlers[name],
             priority=(priorities or {}).get(name, priority),
             streams=method.server_streaming,
+            access=_access(method),
             limit_s=_STREAM_S if method.server_streaming else _ANSWER_S,
             callers=frozenset((*callers, *listed_callers(method))),
         )
@@ -126,8 +132,16 @@ def listed_callers(method: MethodDescriptor) -> frozenset[str]:
     return frozenset((*listed, *((EDGE,) if options.HasExtension(annotations_pb2.http) else ())))
 
 
+def _access(method: MethodDescriptor) -> access_pb2.Access | None:
+    options = method.GetOptions()
+    return options.Extensions[access_pb2.access] if options.HasExtension(access_pb2.access) else None
+
+
 def interceptors(
-    settings: ServerSettings, registry: CollectorRegistry, identity: Identity | None = None
+    settings: ServerSettings,
+    registry: CollectorRegistry,
+    ended: EndedSessions | None = None,
+    identity: Identity | None = None,
 ) -> list[Interceptor]:
     """The one list of interceptors, the outermost first."""
     return [
@@ -137,6 +151,7 @@ def interceptors(
         *([Callers(identity.domain, registry)] if identity else []),
         Overload(settings.max_concurrent, registry),  # before anything that costs time
         Viewer(),  # makes the call's context, which everything after reads
+        Access(ended),  # needs the context; nobody's request is worth more work than this
         Deadline(),  # needs the context; covers validation and the handler
         Validation(),  # last: a handler sees only valid requests
     ]
@@ -203,7 +218,7 @@ class Server:
             self._server = UnaryServer(handlers, settings.max_concurrent, registry)
             return
         self._server = grpc.aio.server(options=(*_OPTIONS, *ends) if self._identity else _OPTIONS)
-        chain = interceptors(settings, registry, self._identity)
+        chain = interceptors(settings, registry, service.ended, self._identity)
         for name in names:
             methods = {rpc.method: _method(rpc, chain) for rpc in service.rpcs if rpc.service == name}
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, methods),))
@@ -226,6 +241,8 @@ class Server:
         else:
             self._server.add_secure_port(self._settings.listen, self._identity, self._service.callers)
         await self._server.start()
+        if self._service.ended is not None:
+            self._tasks.start("ended-sessions", self._service.ended.run)
         for name, work in self._service.background.items():
             self._tasks.start(name, work)
         await self._health.set_ready(True)

@@ -463,6 +463,8 @@ def _problem_schemas() -> dict[str, Schema]:
                 "type": {**text, "description": "A URI that names the kind."},
                 "status": {"type": "integer", "minimum": 400, "maximum": 599, "description": "That of the answer."},
                 "errors": {"type": "array", "minItems": 1, "items": error},
+                "error": {**text, "description": "A word for machines, where a client asks for tokens (RFC 6749)."},
+                "error_description": {**text, "description": "With `error`: what it is."},
             },
         }
     }

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeVar
 
 from rookery.api.v2.envelope_pb2 import Meta, Problem
 
-from mesh.interceptors.viewer import require_viewer
+from mesh.interceptors.viewer import require_reader
 from mesh.paging import Cursors, Fetch, Page, Position, keyset_page
 from views.plan import Selecting, SelectingTweets, tweets_plan, users_plan
 from views.present import not_found, present_tweets, present_users
@@ -73,7 +73,7 @@ class Pages:
             default: tweets on a page of a request that does not say.
         """
         plan = tweets_plan(request)
-        viewer = require_viewer()
+        viewer = require_reader()
         records: dict[int, bytes] = {}
         people: dict[int, bytes | None] = {}
 
@@ -119,7 +119,7 @@ class Pages:
             blocked: whether those whom the viewer blocks, or who block the viewer, are in it.
         """
         plan = users_plan(request)
-        viewer = require_viewer()
+        viewer = require_reader()
         records: dict[int, bytes | None] = {}
 
         async def keep(rows: list[R]) -> list[R]:
@@ -157,7 +157,7 @@ class Pages:
         start: int,
         default: int,
     ) -> tuple[Page[R], Meta]:
-        binding = f"{binding}/{require_viewer()}/{request.id}"
+        binding = f"{binding}/{require_reader()}/{request.id}"
         position = Position(start)
         if request.pagination_token:
             position = Position.unpack(self._cursors.open(request.pagination_token, binding))

@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 
 import grpc
 from google.protobuf.message import Message
+from rookery.options.v1.access_pb2 import Access
 
 Answer: TypeAlias = Message | bytes
 """A response, or its bytes where they are at hand already."""
@@ -48,6 +49,8 @@ class Rpc:
     """When it is refused."""
     streams: bool = False
     """Whether the answer is a stream."""
+    access: Access | None = None
+    """Who may call, as the contract has it; None for an RPC of the mesh's own."""
     limit_s: float = 15.0
     """Seconds after which the call ends, whatever its caller said."""
     callers: frozenset[str] = frozenset()

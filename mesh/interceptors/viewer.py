@@ -9,7 +9,12 @@ from google.protobuf.message import Message
 
 from mesh.context import (
     ADDRESS_KEY,
+    CLIENT_VIEWER,
+    CREDENTIALS_KEY,
     REQUEST_KEY,
+    ROLE_KEY,
+    SCOPE_KEY,
+    SESSION_KEY,
     TRACE_KEY,
     VIEWER_KEY,
     CallContext,
@@ -22,6 +27,8 @@ from mesh.interceptors.base import Answer, Context, Next, Rpc
 
 _ID = re.compile("[0-9]{1,19}")  # int() of thousands of digits is an error of its own
 _MAX_ID = 2**63 - 1
+_CLIENT = re.compile(f"{CLIENT_VIEWER}[A-Za-z0-9_-]{{1,64}}")
+_ONCE = {SCOPE_KEY: "scope", ROLE_KEY: "role", SESSION_KEY: "session", CREDENTIALS_KEY: "credentials"}
 
 
 class Viewer:
@@ -35,11 +42,18 @@ class Viewer:
             call = CallContext(path)
             for key, value in context.invocation_metadata() or ():
                 if key == VIEWER_KEY:
-                    if call.viewer_id or not (isinstance(value, str) and _ID.fullmatch(value)):
+                    if call.viewer_id or call.client or not isinstance(value, str):
                         raise Unauthenticated("The request's identity cannot be read.")
-                    call.viewer_id = int(value)
-                    if not 0 < call.viewer_id <= _MAX_ID:
+                    if _CLIENT.fullmatch(value):
+                        call.client = value.removeprefix(CLIENT_VIEWER)
+                    elif not _ID.fullmatch(value) or not 0 < int(value) <= _MAX_ID:
                         raise Unauthenticated("The request's identity cannot be read.")
+                    else:
+                        call.viewer_id = int(value)
+                elif key in _ONCE:
+                    if getattr(call, _ONCE[key]) or not isinstance(value, str):
+                        raise Unauthenticated("The request's identity cannot be read.")
+                    setattr(call, _ONCE[key], value)
                 elif key == ADDRESS_KEY and isinstance(value, str):
                     call.address = value
                 elif key == TRACE_KEY and isinstance(value, str):
@@ -64,6 +78,12 @@ def require_viewer() -> int:
     if not viewer:
         raise Unauthenticated("This needs an access token.")
     return viewer
+
+
+def require_reader() -> int:
+    """The viewer's id, or 0 for a client that asks in its own name. Raises Unauthenticated when nobody asks."""
+    call = current()
+    return 0 if call.client else require_viewer()
 
 
 def require_self(claimed: int) -> int:

@@ -52,6 +52,7 @@ from services.graph.rpc.unfollow import Unfollow
 from services.graph.settings import GraphSettings
 from services.graph.settling import Settling
 from services.graph.store.open import open_stores
+from views.ended import remote_ended_sessions
 from views.pages import Pages
 from views.remote import remote_polls, remote_tweets, remote_users
 from views.shown import Views
@@ -149,6 +150,7 @@ async def build(env: Environment) -> Service:
     )
     return Service(
         name="graph",
+        ended=remote_ended_sessions(user),
         rpcs=[*public, *of_lists, *mesh, *archive],
         background={"ids": ids.renew_forever, "lists": settling.run, "review": Review(store).run},
         start=[stores.outbox.start, *(consumer.start for consumer in consumers)],

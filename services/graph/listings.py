@@ -12,7 +12,7 @@ from rookery.api.v2.list_pb2 import List
 from rookery.api.v2.user_pb2 import User
 
 from mesh.errors import InvalidArgument, Violation
-from mesh.interceptors.viewer import require_viewer
+from mesh.interceptors.viewer import require_reader
 from mesh.paging import Cursors, Fetch, Position, keyset_page
 from services.graph.list_domain import PeopleList, list_shows, no_list, resource
 from services.graph.store.lists import Listing, ListStore
@@ -170,7 +170,7 @@ class Listings:
             binding: which lists.
             fetch: see mesh.paging.keyset_page.
         """
-        plan, viewer = lists_plan(request), require_viewer()
+        plan, viewer = lists_plan(request), require_reader()
         binding = f"{binding}/{viewer}/{request.id}"
         position = Position(0)
         if request.pagination_token:

@@ -18,6 +18,7 @@ from services.timeline.rpc.get_home_timeline import GetHomeTimeline
 from services.timeline.rpc.get_list_timeline import GetListTimeline
 from services.timeline.settings import TimelineSettings
 from services.timeline.sources import Sources
+from views.ended import remote_ended_sessions
 from views.impressions import remote_impressions
 from views.lists import author_lists, home_lists
 from views.pages import Pages
@@ -56,6 +57,7 @@ async def build(env: Environment) -> Service:
     )
     return Service(
         name="timeline",
+        ended=remote_ended_sessions(user),
         rpcs=public,
         background={"impressions": impressions.run},
         stop=[activity.stop, impressions.flush, user.close, graph.close, tweet.close, cache.close],

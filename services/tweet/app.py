@@ -52,6 +52,7 @@ from services.tweet.settings import TweetSettings
 from services.tweet.sight import Sight
 from services.tweet.store.open import open_stores
 from services.tweet.tweets import Tweets
+from views.ended import remote_ended_sessions
 from views.hydrate import Hydrator
 from views.impressions import Impressions
 from views.pages import Pages
@@ -143,6 +144,7 @@ async def build(env: Environment) -> Service:
     )
     return Service(
         name="tweet",
+        ended=remote_ended_sessions(user),
         rpcs=[*public, *engagement, *mesh, *archive],
         background={
             "ids": ids.renew_forever,

@@ -13,8 +13,10 @@ from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
 from rookery.user.v1 import (
     erasure_service_pb2,
     export_service_pb2,
+    oauth_service_pb2,
     recovery_service_pb2,
     second_factor_service_pb2,
+    session_service_pb2,
     user_mesh_pb2,
     user_service_pb2,
 )
@@ -34,19 +36,26 @@ from mesh.outbox.relay import OutboxOptions
 from mesh.outbox.sql import SqlOutbox
 from mesh.paging import Cursors
 from mesh.server import Service, rpcs
+from mesh.sessions import EndedSessions
 from mesh.settings import Environment
 from mesh.tls import Identity
 from services.user.attempts import Guard
+from services.user.authorizing import Authorizing
 from services.user.consumers import subscriptions
 from services.user.erasure import Eraser
 from services.user.exporter import Exporter, Sections
+from services.user.granting import Granting
 from services.user.mail_transport import open_transport
 from services.user.mailer import Mailer
 from services.user.passwords import Passwords
 from services.user.people import People
+from services.user.rpc.authorize import Authorize, AuthorizeSigned, Decide
 from services.user.rpc.batch_get_users import BatchGetUsers
 from services.user.rpc.change_password import ChangePassword
+from services.user.rpc.check_signed import CheckSigned
+from services.user.rpc.clients import CreateClient, CreateClientToken, DeleteClient, ListClients
 from services.user.rpc.deactivate import Deactivate
+from services.user.rpc.ended_sessions import ListEndedSessions
 from services.user.rpc.erase_me import EraseMe
 from services.user.rpc.exports import CreateExport, GetExport, GetExportArchive, ListExports
 from services.user.rpc.get_jwks import GetJwks
@@ -58,6 +67,7 @@ from services.user.rpc.get_users import (
     ListUsersById,
     ListUsersByUsername,
 )
+from services.user.rpc.issue_token import IssueToken, RevokeToken
 from services.user.rpc.login import Login
 from services.user.rpc.logout import Logout
 from services.user.rpc.recovery import ForgotPassword, ResetPassword, SendVerification, VerifyEmail
@@ -71,13 +81,18 @@ from services.user.rpc.second_factor import (
     EnrolSecondFactor,
     GetSecondFactor,
 )
+from services.user.rpc.sessions import EndSession, EndSessions, ListSessions
+from services.user.rpc.set_role import SetRole
 from services.user.rpc.set_suspension import SetSuspension
+from services.user.rpc.signed_tokens import BeginSigned, EndSigned
 from services.user.rpc.update_me import UpdateMe
 from services.user.second_factor import SecondFactors
 from services.user.sessions import Sessions
 from services.user.settings import UserSettings
+from services.user.signed import Nonces, SignedRequests
 from services.user.signing_in import SignIn
 from services.user.store.attempts import SqlAttemptStore
+from services.user.store.clients import SqlClientStore
 from services.user.store.exports import SqlExportStore
 from services.user.store.mails import SqlMailStore
 from services.user.store.second_factors import SqlSecondFactorStore
@@ -145,13 +160,15 @@ async def build(env: Environment) -> Service:
     mails = SqlMailStore(db)
     mailer = Mailer(mails, open_transport(settings.smtp_url), settings.mail_from, _now_ms)
     tokens = AccessTokens(SqlKeyStore(db), ttl_s=settings.access_token_seconds)
-    sessions = Sessions(SqlSessionStore(db), tokens, ttl_ms=settings.session_days * _DAY_MS)
+    session_store, clients = SqlSessionStore(db), SqlClientStore(db)
+    sessions = Sessions(session_store, clients, tokens, ttl_ms=settings.session_days * _DAY_MS)
     users = GetUsers(views)
     objects = Objects.open(settings.objects_url)
     export_store = SqlExportStore(db, outbox)
     exporter = Exporter(export_store, objects, Sections(graph_archive, tweet_archive).readers)
     eraser = Eraser(store, export_store, objects, people, token_ms=settings.access_token_seconds * 1000, now_ms=_now_ms)
     consumers = subscriptions(bus, store, people)
+    ended = ListEndedSessions(session_store, sessions)
 
     async def housekeeping() -> None:
         while True:
@@ -163,14 +180,16 @@ async def build(env: Environment) -> Service:
                 await sessions.forget_expired()
                 await guard.forget()
                 await mails.forget_expired(_now_ms())
+                await clients.forget_grants(_now_ms())
             except Unavailable:  # said by the database already; again in a minute
                 await asyncio.sleep(60)
 
+    login = Login(store, sign_in, sessions, people, _now_ms)
     auth = rpcs(
         user_service_pb2.DESCRIPTOR.services_by_name["AuthService"],
         {
             "Register": Register(ids, store, passwords, guard, sessions, people),
-            "Login": Login(store, sign_in, sessions, people, _now_ms),
+            "Login": login,
             "Refresh": Refresh(store, sessions),
             "Logout": Logout(sessions),
             "ChangePassword": ChangePassword(store, passwords, sign_in, sessions),
@@ -216,9 +235,45 @@ async def build(env: Environment) -> Service:
             "BatchGetUsers": BatchGetUsers(people),
             "ResolveUsernames": ResolveUsernames(people),
             "SetSuspension": SetSuspension(store, people),
+            "ListEndedSessions": ended,
+            "SetRole": SetRole(store, clients),
         },
         priority=Priority.CRITICAL,
     )
+    of_sessions = rpcs(
+        session_service_pb2.DESCRIPTOR.services_by_name["SessionService"],
+        {
+            "ListSessions": ListSessions(session_store, clients, sessions),
+            "EndSession": EndSession(session_store),
+            "EndSessions": EndSessions(session_store),
+        },
+        priority=Priority.CRITICAL,
+    )
+    authorizing = Authorizing(clients, login, sessions)
+    granting = Granting(clients, clients, store, session_store, sessions, tokens)
+    oauth = rpcs(
+        oauth_service_pb2.DESCRIPTOR.services_by_name["OAuthService"],
+        {
+            "Authorize": Authorize(authorizing),
+            "Decide": Decide(authorizing),
+            "IssueToken": IssueToken(granting),
+            "RevokeToken": RevokeToken(granting),
+            "BeginSigned": BeginSigned(clients, sessions),
+            "AuthorizeSigned": AuthorizeSigned(authorizing),
+            "EndSigned": EndSigned(clients, sessions, store),
+        },
+        priority=Priority.CRITICAL,
+    )
+    of_clients = rpcs(
+        oauth_service_pb2.DESCRIPTOR.services_by_name["ClientService"],
+        {
+            "CreateClient": CreateClient(clients, sessions),
+            "ListClients": ListClients(clients),
+            "DeleteClient": DeleteClient(clients),
+            "CreateClientToken": CreateClientToken(clients, sessions),
+        },
+    )
+    signed = CheckSigned(SignedRequests(clients, session_store, Nonces(cache), settings.public_urls), clients)
     erasure = rpcs(
         erasure_service_pb2.DESCRIPTOR.services_by_name["ErasureService"],
         {"EraseMe": EraseMe(sign_in, eraser)},
@@ -235,7 +290,11 @@ async def build(env: Environment) -> Service:
     )
     return Service(
         name="user",
-        rpcs=[*auth, *recovery, *second_factor, *public, *exports, *erasure, *mesh],
+        ended=EndedSessions(ended.read),
+        rpcs=[
+            *(*auth, *recovery, *second_factor, *public, *of_sessions, *of_clients, *oauth, *exports, *erasure, *mesh),
+            signed.rpc,
+        ],
         background={
             "ids": ids.renew_forever,
             "housekeeping": housekeeping,

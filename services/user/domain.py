@@ -24,6 +24,8 @@ PARSED = 2
 """Number of the rules by which words and entities of profiles are made. With another number all are made again."""
 GRACE_MS = 30 * 86_400_000
 """How long a deactivated account can be had back: 30 days, as the X help centre has it."""
+RETRY_MS = 30_000
+"""How long a refresh token that was just spent is good for once more: whoever lost the answer asks again."""
 _SESSION_BYTES = 16
 # ISO 3166-1 alpha-2, the codes that are assigned to a country or territory (iso.org/iso-3166-country-codes.html).
 _COUNTRY_CODES = (

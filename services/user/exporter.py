@@ -7,6 +7,7 @@ a claim that ends, and a file without a name; the next one begins anew.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -204,6 +205,7 @@ class Exporter:
         with Archive() as archive:
             await asyncio.to_thread(archive.document, "profile", profile(own))
             await self._section(archive, "sessions", _pages(sessions(own)), work)
+            await self._section(archive, "clients", _pages(clients(own)), work)
             for name, read in self._readers.items():
                 await self._section(archive, name, _through(read, export.user_id), work)
             manifest = {
@@ -308,7 +310,30 @@ def profile(own: OwnData) -> dict[str, object]:
 
 
 def sessions(own: OwnData) -> list[bytes]:
-    """sessions.json: begin and end of each; no token, and nothing made from one."""
+    """sessions.json: begin and end of each, and whom it lets in; no token, and nothing made from one."""
     return [
-        f'{{"began_at": "{rfc3339(began)}", "ends_at": "{rfc3339(ends)}"}}'.encode() for began, ends in own.sessions
+        json.dumps(
+            {
+                "began_at": rfc3339(one.created_ms),
+                "ends_at": rfc3339(one.expires_ms),
+                "client_id": one.client_id or None,
+                "scope": one.scope,
+            }
+        ).encode()
+        for one in own.sessions
+    ]
+
+
+def clients(own: OwnData) -> list[bytes]:
+    """clients.json: the programs that the person registered; no secrets."""
+    return [
+        json.dumps(
+            {
+                "id": one.id,
+                "name": one.name,
+                "redirect_uris": list(one.redirect_uris),
+                "created_at": rfc3339(one.created_ms),
+            }
+        ).encode()
+        for one in own.clients
     ]

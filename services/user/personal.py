@@ -18,7 +18,17 @@ TABLES: Mapping[str, Table] = {
     ),
     "user_words": Table(("user_id",), left_out="made from the username and the name", erased=_AT_ONCE),
     "sessions": Table(
-        ("user_id",), ("id",), ("sessions",), left_out="hashes of tokens, which are secrets", erased=_AT_ONCE
+        ("user_id",),
+        ("id", "client_id"),
+        ("sessions",),
+        left_out="hashes of tokens and what signs, which are secrets",
+        erased=_AT_ONCE,
+    ),
+    "ended_sessions": Table(others=("id",), erased="sessions that are no more; pruned by age"),
+    "user_roles": Table(("user_id",), left_out="what the installation lets a person do", erased=_AT_ONCE),
+    "clients": Table(("owner_id",), ("id",), ("clients",), left_out="secrets", erased=_AT_ONCE),
+    "grants": Table(
+        ("user_id",), ("client_id", "session_id"), left_out="steps of a sign-in, over in minutes", erased=_AT_ONCE
     ),
     "exports": Table(("user_id",), ("id",), left_out="the archives themselves", erased=f"{_AT_ONCE}, then the objects"),
     "erasures": Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def _smtp_url(env: Environment) -> str:
     except ValueError as error:
         raise SettingError(f"ROOKERY_SMTP_URL makes no sense: {error}") from None
     return url
+
+
+def _addresses(env: Environment) -> tuple[str, ...]:
+    found = tuple(env.text("PUBLIC_URLS", "https://api.x.com,https://api.twitter.com").split(","))
+    if len(found) > 8 or not all(re.fullmatch(r"https?://[a-z0-9.:\[\]-]{1,253}", address) for address in found):
+        raise SettingError("ROOKERY_PUBLIC_URLS makes no sense: up to 8 of https://host, with commas between")
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,8 @@ class UserSettings:
     """How long an access token is good."""
     session_days: int
     """How long a session lives after its last refresh."""
+    public_urls: tuple[str, ...]
+    """Under which clients know this installation: what requests (OAuth 1.0a) may have been signed for."""
     outbox_keep_seconds: int
     """How long published events are kept, for a bus that comes back empty."""
     identity: Path | None
@@ -87,6 +97,7 @@ class UserSettings:
             cursor_key=env.secret("CURSOR_KEY"),
             access_token_seconds=env.number("ACCESS_TOKEN_SECONDS", 3600, least=1, most=86_400),
             session_days=env.number("SESSION_DAYS", 30, least=1, most=400),
+            public_urls=_addresses(env),
             outbox_keep_seconds=env.number("OUTBOX_KEEP_SECONDS", 600, least=1, most=86_400),
             identity=identity_folder(env),
         )

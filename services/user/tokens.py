@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from joserfc import jwt
-from joserfc.jwk import OKPKey
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet, OKPKey
 from rookery.user.v1.user_service_pb2 import GetJwksResponse, Jwk
 
 from services.user.store.base import KeyStore, SigningKey
@@ -28,6 +29,7 @@ _PUBLISH_FIRST_MS = 15 * 60_000
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     signing: OKPKey
+    all: list[OKPKey]
     published: GetJwksResponse
 
 
@@ -67,6 +69,7 @@ class AccessTokens:
         by_kid = {key.kid: key for key in keys}
         self._loaded = _Loaded(
             by_kid[signing.kid],
+            keys,
             GetJwksResponse(
                 keys=[
                     Jwk(kty="OKP", crv="Ed25519", x=str(public["x"]), kid=key.kid, alg="EdDSA", use="sig")
@@ -76,19 +79,44 @@ class AccessTokens:
             ),
         )
 
-    def sign(self, user_id: int, session_id: bytes) -> str:
-        """A token for one person's session, good for `ttl_s`."""
+    def sign(
+        self, subject: str, session_id: bytes, *, scope: str, roles: Sequence[str] = (), client_id: str = ""
+    ) -> str:
+        """A token for one session, good for `ttl_s`.
+
+        Args:
+            subject: the person's id; of a client in its own name, its id after mesh.context.CLIENT_VIEWER.
+            session_id: which session.
+            scope: what it is good for.
+            roles: what the person is besides.
+            client_id: the client that acts for the person.
+        """
         now = self._now_ms() // 1000
-        claims = {
+        claims: dict[str, str | int] = {
             "iss": ISSUER,
             "aud": AUDIENCE,
-            "sub": str(user_id),
+            "sub": subject,
             "sid": session_id.hex(),
+            "scope": scope,
             "iat": now,
             "exp": now + self.ttl_s,
         }
+        if roles:
+            claims["role"] = " ".join(roles)
+        if client_id:
+            claims["client_id"] = client_id
         key = self._keys().signing
         return jwt.encode({"alg": "EdDSA", "kid": key.kid, "typ": "JWT"}, claims, key, algorithms=["EdDSA"])
+
+    def verified(self, token: str) -> Mapping[str, object] | None:
+        """The claims of an access token that is good, or was; None for anything else."""
+        try:
+            decoded = jwt.decode(token, KeySet([*self._keys().all]), algorithms=["EdDSA"])
+        except (JoseError, ValueError):
+            return None
+        claims = decoded.claims
+        good = claims.get("iss") == ISSUER and claims.get("aud") == AUDIENCE and isinstance(claims.get("sid"), str)
+        return claims if good else None
 
     def published(self) -> GetJwksResponse:
         """The public keys."""

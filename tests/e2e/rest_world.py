@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.e2e.authenticator import code_of
+from tests.e2e.clients import approved, asking_for, beginning, client_of, request_token
 from tests.e2e.harness import PASSWORD, Account, eventually, fresh_name, register
 from tests.e2e.mailbox import mail_to, token_in
 
@@ -25,6 +26,18 @@ _KINDS = {
     "/v1/exports/": "export",
     "/v1/polls/": "poll",
     "/v1/follow_requests/": "asking",
+    "/v1/sessions/": "session",
+    "/v1/clients/": "client",
+}
+
+
+_ASKED = ("response_type", "client_id", "redirect_uri", "scope", "code_challenge", "code_challenge_method")
+# Parameters that no rule requires, since what lacks is told to a client and not to the person.
+_CHOSEN_PARAMETERS = {
+    "/2/oauth2/authorize": _ASKED,
+    "/i/oauth2/authorize": _ASKED,
+    "/oauth/authorize": ("oauth_token",),
+    "/oauth/authenticate": ("oauth_token",),
 }
 
 
@@ -95,6 +108,8 @@ class Things:
     """Values by kinds (`tweet`, `list`, ...) and by the names of parameters and members."""
     secret: str
     """A word in everything that others must not see."""
+    signed: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    """What signs requests, by the paths that take them so."""
 
     def request(self, operation: Described, **changes: Any) -> tuple[tuple[str, str], dict[str, Any]]:
         """A good request of an operation that is about these things: method and path, and what else httpx needs.
@@ -110,11 +125,14 @@ class Things:
             for one in operation.content.get("parameters", ())
             if one["in"] == "query" and (one["required"] or (claims and one["name"] == "user_id"))
         }
+        params |= {name: self.named[name] for name in _CHOSEN_PARAMETERS.get(operation.path, ()) if not operation.body}
         if params:
             found["params"] = params
+        if operation.path in self.signed:
+            found["headers"] = {"authorization": self.signed[operation.path]()}
         if operation.body is not None:
             found["json"] = {**self._body(operation), **changes}
-            if claims and "user_id" in operation.body["properties"]:
+            if claims and "user_id" in operation.body.get("properties", {}):
                 found["json"]["user_id"] = self.named["user"]
         elif "requestBody" in operation.content:
             raise AssertionError(f"{operation.name}: say in tests/e2e/rest_world.py what its body is")
@@ -172,7 +190,20 @@ class Things:
             "POST /v1/polls/{id}/votes": {"position": 1},
             "POST /2/users/{id}/blocking": {"target_user_id": self.named["stranger"]},
             "POST /2/users/{id}/muting": {"target_user_id": self.named["stranger"]},
+            "POST /v1/clients": {"name": f"c {fresh}"},
+            "POST /2/oauth2/authorize": self._signing_in(),
+            "POST /i/oauth2/authorize": self._signing_in(),
+            "POST /2/oauth2/token": {**self._as_client(), "grant_type": "client_credentials"},
+            "POST /oauth2/token": {**self._as_client(), "grant_type": "client_credentials"},
+            "POST /2/oauth2/revoke": {**self._as_client(), "token": "of nobody"},
         }
+
+    def _signing_in(self) -> dict[str, str]:
+        asked = {name: self.named[name] for name in _ASKED}
+        return {**asked, "step": "sign_in", "username": self.owner.username, "password": PASSWORD}
+
+    def _as_client(self) -> dict[str, str]:
+        return {"client_id": self.named["client"], "client_secret": self.named["client_secret"]}
 
 
 NEEDS_A_MAIL_OR_A_CODE = frozenset(
@@ -187,6 +218,7 @@ ENDS_ITS_CALLER = frozenset(
         *NEEDS_A_MAIL_OR_A_CODE,
         "POST /v1/users/me/deactivate",
         "POST /v1/users/me/erase",
+        "DELETE /v1/sessions",
     }
 )
 """Operations after which their caller's tokens or session are not what they were."""
@@ -250,6 +282,10 @@ async def things_of(owner: Account, other: Things | None = None) -> Things:
     listed = await _made(owner, "POST", "/2/lists", private)
     export = await _made(owner, "POST", "/v1/exports", {})
     about = other.named if other else {}
+    elsewhere = await owner.edge.post("/v1/auth/login", json={"username": owner.username, "password": PASSWORD})
+    assert elsewhere.status_code == 200, elsewhere.text
+    sessions = (await owner.get("/v1/sessions"))["data"]
+    client = await client_of(owner, confidential=True)
     named = {
         "user": str(owner.id),
         "tweet": tweet,
@@ -267,8 +303,14 @@ async def things_of(owner: Account, other: Things | None = None) -> Things:
         "list_id": about.get("public_list", listed["id"]),
         "declined": str(declined.id),
         "stranger": str(stranger.id),
+        "session": next(one["id"] for one in sessions if not one["current"]),
+        "client": client["id"],
+        "client_secret": client["client_secret"],
+        **asking_for(client, "v" * 43),
+        "oauth_token": (await request_token(owner.edge, client))["oauth_token"],
     }
-    return Things(owner, named, secret)
+    signed = {"/oauth/request_token": beginning(client), "/oauth/access_token": await approved(owner, client)}
+    return Things(owner, named, secret, signed)
 
 
 async def open_things_of(owner: Account) -> Things:

@@ -19,6 +19,7 @@ from services.user.attempts import Backoff
 from services.user.domain import CountChange
 from services.user.store.attempts import Attempt
 from services.user.store.base import Session, SigningKey
+from services.user.store.clients import CODE, PAGE, REQUEST, Client, Grant
 from tests.stores.suites.credentials import CredentialStores
 from tests.stores.suites.exports import ExportStores
 from tests.stores.suites.graph import GraphStores
@@ -55,6 +56,16 @@ async def fill_users(users: UserStores, exports: ExportStores, credentials: Cred
         person = chance.choice(PEOPLE)
         session = Session(chance.randbytes(16), person, chance.randbytes(32), NOW + number, NOW * 2)
         await users.sessions.add(session, f"hash of Person_{person}")
+    for number in range(3):
+        secret = None if number else b"s" * 32
+        client = Client(f"client{number}", number + 1, ODD, secret, ("https://a/", "b:c"), f"k{number}", ODD, NOW)
+        await users.clients.add_client(client, 20)
+        for kind in (PAGE, CODE, REQUEST):
+            grant = Grant(chance.randbytes(32), kind, client.id, 7, "https://a/", "tweet.read", ODD, ODD, NOW * 2)
+            await users.clients.add_grant(grant)
+        session = Session(chance.randbytes(16), 7, b"", NOW, NOW * 2, client.id, "tweet.read", ODD)
+        await users.clients.add_session(session)
+        await users.roles.set_role(number + 10, "moderator", True)
     await users.users.suspend(3, suspended=True)
     await users.users.deactivate(4, "hash of Person_4", NOW)
     for number in range(3):

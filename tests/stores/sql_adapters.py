@@ -22,6 +22,7 @@ from services.tweet.store.checks import SqlCountCheck
 from services.tweet.store.sql import SqlTweetStore
 from services.user.store.attempts import AttemptStore, SqlAttemptStore
 from services.user.store.base import KeyStore, SessionStore, UserStore
+from services.user.store.clients import ClientStore, RoleStore, SqlClientStore
 from services.user.store.exports import ExportStore, SqlExportStore
 from services.user.store.mails import MailStore, SqlMailStore
 from services.user.store.second_factors import SecondFactorStore, SqlSecondFactorStore
@@ -54,7 +55,13 @@ _PAGES = (
 def user_stores(sql: Sql) -> UserStores:
     """For UserStoreSuite."""
     return UserStores(
-        SqlUserStore(sql.db, sql.outbox), SqlSessionStore(sql.db), SqlKeyStore(sql.db), sql.events, sql.db.close
+        SqlUserStore(sql.db, sql.outbox),
+        SqlSessionStore(sql.db),
+        SqlKeyStore(sql.db),
+        SqlClientStore(sql.db),
+        SqlClientStore(sql.db),
+        sql.events,
+        sql.db.close,
     )
 
 
@@ -203,6 +210,7 @@ _VOLATILE = {
     "count_changes": {"id"},
     "worker_leases": {"expires_ms"},
     "outbox_lease": {"expires_ms", "contended_ms"},
+    "ended_sessions": {"ended_ms"},
 }
 """Columns that differ from run to run: times, random names, and numbers of which a unit that runs again takes some."""
 _TABLES = {
@@ -224,6 +232,8 @@ def told(sql: Sql, service: str) -> Told:
         ports |= {
             UserStore: SqlUserStore(db, outbox),
             SessionStore: SqlSessionStore(db),
+            ClientStore: SqlClientStore(db),
+            RoleStore: SqlClientStore(db),
             KeyStore: SqlKeyStore(db),
             ExportStore: SqlExportStore(db, outbox),
             AttemptStore: SqlAttemptStore(db),

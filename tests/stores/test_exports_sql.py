@@ -100,7 +100,7 @@ async def test_a_worker_makes_what_waits_page_by_page(world: World) -> None:
     files = await world.archive(10)
     assert files["things"] == [{"n": n} for n in range(1000)]
     assert files["nothing"] == []
-    assert set(files) == {"profile", "sessions", "things", "nothing", "manifest"}
+    assert set(files) == {"profile", "sessions", "clients", "things", "nothing", "manifest"}
 
 
 async def test_another_replica_begins_anew_when_one_died(world: World) -> None:

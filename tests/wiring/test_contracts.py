@@ -21,11 +21,15 @@ from rookery.api.v2.envelope_pb2 import Includes, Meta, Problem
 from rookery.api.v2.list_pb2 import List
 from rookery.api.v2.tweet_pb2 import Tweet
 from rookery.api.v2.user_pb2 import User
+from rookery.options.v1 import access_pb2
+from rookery.options.v1.access_pb2 import Access
 
+from cli.edge import EdgeConfig
 from mesh.client import ClientMetrics
 from mesh.db.migrations import migrate
 from mesh.server import Service
 from mesh.settings import Environment
+from services.user.scopes import OF_CLIENTS, SCOPES
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = sorted(path.parent.name for path in ROOT.glob("services/*/app.py"))
@@ -172,6 +176,39 @@ def test_a_public_rpc_has_routes_that_its_request_can_take(method: MethodDescrip
             assert rule.body == "*", f"{verb} {path} takes no body"
 
 
+# --- who may call
+
+
+def access(method: MethodDescriptor) -> Access | None:
+    """Who may call, as the contract has it."""
+    options = method.GetOptions()
+    return options.Extensions[access_pb2.access] if options.HasExtension(access_pb2.access) else None
+
+
+@pytest.mark.parametrize("method", methods(PUBLIC), ids=named)
+def test_a_public_rpc_says_who_may_call_it(method: MethodDescriptor) -> None:
+    """Either anybody, or whoever has certain scopes; a scope is one that clients can have, or `account`."""
+    rule = access(method)
+    assert rule is not None, "option (rookery.options.v1.access) is missing"
+    assert bool(rule.open) != bool(rule.scopes or rule.roles)
+    assert {*rule.scopes} <= {*SCOPES, "account"}
+    assert all(re.fullmatch("[a-z_]+", role) for role in rule.roles)
+    if rule.clients:
+        assert all(scope.endswith(".read") for scope in rule.scopes), "a client in its own name has nothing to write"
+        assert {*rule.scopes} <= {*OF_CLIENTS.split()}, "no token of a client has this scope"
+
+
+def test_no_rpc_of_the_mesh_says_who_may_call_it() -> None:
+    """The interceptor would hold services to it, which have no tokens."""
+    assert [named(method) for method in methods(MESH) if access(method)] == []
+
+
+def test_the_edge_asks_for_a_token_exactly_where_the_contract_does() -> None:
+    edge = EdgeConfig(targets={}, admin_port=0)
+    open_paths = {path for method in methods(PUBLIC) if access(method).open for _, path in map(route, rules(method))}
+    assert {*edge.public_paths, *edge.optional_paths} - {"/healthz", "/openapi.json"} == open_paths
+
+
 def test_no_rpc_of_the_mesh_has_a_route() -> None:
     assert [named(method) for method in methods(MESH) if rules(method)] == []
 
@@ -201,7 +238,12 @@ def bounded(field: FieldDescriptor) -> bool:
 
 
 def unbounded(message: Descriptor, path: str, seen: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Fields below a request that may hold any number of characters or elements."""
+    """Fields below a request that may hold any number of characters or elements.
+
+    A body as it came is none of them: the edge bounds it, and so does who reads it (services/user/forms.py).
+    """
+    if message.full_name == "google.api.HttpBody":
+        return
     for field in message.fields:
         here = f"{path}.{field.name}"
         long = field.is_repeated or field.type in (field.TYPE_STRING, field.TYPE_BYTES)
@@ -327,8 +369,11 @@ async def test_a_service_answers_every_rpc_of_its_contracts(
 ) -> None:
     service = await built(name, tmp_path, monkeypatch)
     try:
-        answered = {f"{rpc.service}.{rpc.method}" for rpc in service.rpcs}
-        assert len(answered) == len(service.rpcs), "an RPC is answered twice"
+        own = [rpc for rpc in service.rpcs if rpc.service.startswith("rookery.")]
+        answered = {f"{rpc.service}.{rpc.method}" for rpc in own}
+        assert len(answered) == len(own), "an RPC is answered twice"
+        elsewhere = {rpc.path for rpc in service.rpcs if rpc not in own}  # what Envoy's own contract has
+        assert elsewhere == ({"/envoy.service.auth.v3.Authorization/Check"} if name == "user" else set())
         package = f"rookery.{name}.v1"
         assert answered == {
             method.full_name for method in methods(PUBLIC + MESH) if method.containing_service.file.package == package

@@ -30,6 +30,7 @@ from cli.stores import open_stores
 from cli.supervisor import Mesh
 from mesh.bus.redis_server import INCARNATION_KEY, dead_key, stream_key
 from mesh.cache.sets import GuardedSets
+from services.user.signed import NONCE_PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -176,7 +177,7 @@ def writers() -> dict[str, str]:
 
 def key_prefixes() -> set[str]:
     """Prefixes of all keys in the read model: what the caches of views and services are made with."""
-    found: set[str] = set()
+    found: set[str] = {NONCE_PREFIX}
     paths = [*ROOT.glob("views/*.py"), *ROOT.glob("services/**/*.py")]
     known = {name: value for path in paths for name, value in constants(path).items() if name.isupper()}
     for path in paths:

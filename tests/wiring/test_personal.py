@@ -18,7 +18,7 @@ from services.user.exporter import GRAPH_SECTIONS, TWEET_SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = sorted(path.parents[1].name for path in ROOT.glob("services/*/schema/sql"))
-OWN_SECTIONS = {"profile", "sessions"}
+OWN_SECTIONS = {"profile", "sessions", "clients"}
 """What `user` writes into the archive itself."""
 SECTIONS = {"user": OWN_SECTIONS, "graph": set(GRAPH_SECTIONS), "tweet": set(TWEET_SECTIONS)}
 

@@ -18,7 +18,7 @@ from rookery.graph.v1.list_service_pb2 import (
     ListPinnedListsResponse,
 )
 
-from mesh.interceptors.viewer import require_self, require_viewer
+from mesh.interceptors.viewer import require_reader, require_self
 from services.graph.listings import Listings, Paged, Shown, lists_plan
 from services.graph.store.lists import Listing, ListStore
 from views.present import not_found
@@ -33,7 +33,7 @@ class GetList:
     async def __call__(self, request: GetListRequest) -> GetListResponse:
         """A list that is not there, or does not show, is a problem in `errors`."""
         plan = lists_plan(request)
-        listed = await self._listings.find(request.id, require_viewer())
+        listed = await self._listings.find(request.id, require_reader())
         if listed is None:
             return GetListResponse(errors=[not_found("list", "id", str(request.id))])
         shown = await self._listings.show(plan, [listed])

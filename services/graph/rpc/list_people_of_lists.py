@@ -7,7 +7,7 @@ from typing import Protocol
 from rookery.graph.v1.graph_mesh_pb2 import GetListMembersRequest, GetListMembersResponse
 from rookery.graph.v1.list_service_pb2 import ListListFollowersRequest, ListListMembersRequest
 
-from mesh.interceptors.viewer import require_viewer
+from mesh.interceptors.viewer import require_reader
 from services.graph.listings import Listings
 from services.graph.store.base import Edge
 from services.graph.store.lists import ListStore
@@ -27,7 +27,7 @@ class _PeopleOfList:
         self._pages = pages
 
     async def answer(self, request: ListListMembersRequest | ListListFollowersRequest) -> bytes:
-        listed = await self._listings.find(request.id, require_viewer())
+        listed = await self._listings.find(request.id, require_reader())
 
         async def fetch(before: int, after: int, count: int) -> list[Edge]:
             return await self._fetch(request.id, before=before, after=after, limit=count)

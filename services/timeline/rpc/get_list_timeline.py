@@ -9,7 +9,7 @@ from rookery.timeline.v1.timeline_service_pb2 import GetListTimelineRequest
 from rookery.tweet.v1.tweet_mesh_pb2 import ListRecentTweetsRequest
 
 from mesh.client import Destination
-from mesh.interceptors.viewer import require_viewer
+from mesh.interceptors.viewer import require_reader
 from views.entry import Entry, unpack_all
 from views.pages import Pages
 from views.present import not_found
@@ -36,7 +36,7 @@ class GetListTimeline:
     async def __call__(self, request: GetListTimelineRequest) -> bytes:
         """A list that is not there, or does not show, is a problem in `errors`."""
         found = await self._graph.call(
-            self._graph.stub.GetListMembers, GetListMembersRequest(list_id=request.id, viewer_id=require_viewer())
+            self._graph.stub.GetListMembers, GetListMembersRequest(list_id=request.id, viewer_id=require_reader())
         )
 
         async def fetch(before: int, after: int, count: int) -> list[Entry]:

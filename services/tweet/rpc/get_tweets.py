@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rookery.tweet.v1.tweet_service_pb2 import GetTweetRequest, ListTweetsByIdRequest
 
-from mesh.interceptors.viewer import require_viewer
+from mesh.interceptors.viewer import require_reader
 from views import asked
 from views.plan import SelectingTweets, tweets_plan
 from views.present import not_found, present_tweets
@@ -15,7 +15,7 @@ from views.visibility import Surface
 
 
 async def _answer(views: Views, request: SelectingTweets, ids: Sequence[int], parameter: str) -> bytes:
-    viewer = require_viewer()
+    viewer = require_reader()
     plan = tweets_plan(request)
     found = await shown(views, ids, Surface.TWEET, viewer)
     records = [record for record in found.records if record is not None]

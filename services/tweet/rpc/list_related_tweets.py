@@ -8,7 +8,7 @@ from rookery.tweet.v1.tweet_service_pb2 import (
     ListRetweetsRequest,
 )
 
-from mesh.interceptors.viewer import require_viewer
+from mesh.interceptors.viewer import require_reader
 from services.tweet.store.base import By, TweetStore
 from views.entry import Entry
 from views.pages import PagedTweets, Pages
@@ -50,7 +50,7 @@ class ListConversation:
 
     async def __call__(self, request: ListConversationRequest) -> bytes:
         """A tweet that is not there is a problem in `errors`; what answers a deleted one can be read by any other."""
-        [record] = (await shown(self._views, [request.id], Surface.TWEET, require_viewer())).records
+        [record] = (await shown(self._views, [request.id], Surface.TWEET, require_reader())).records
         conversation = request.id if record is None else TWEET.parse(record).conversation_id
         return await self._related.answer(request, conversation, request.id if record is None else 0)
 

@@ -33,4 +33,4 @@ class ChangePassword:
         )
         if changed is None:
             raise wrong_credentials()
-        return ChangePasswordResponse(data=self._sessions.answer(changed, token))
+        return ChangePasswordResponse(data=await self._sessions.signed_in(changed, token))

@@ -13,7 +13,7 @@ from rookery.user.v1.user_service_pb2 import (
 )
 
 from mesh.errors import Unauthenticated
-from mesh.interceptors.viewer import require_viewer
+from mesh.interceptors.viewer import require_reader, require_viewer
 from services.user.people import People
 from views import asked
 from views.plan import Selecting, users_plan
@@ -30,7 +30,7 @@ class GetUsers:
 
     async def answer(self, request: Selecting, ids: Sequence[int], names: Sequence[str], parameter: str) -> bytes:
         """The answer for `ids`, which came as `names` in `parameter`; 0 is nobody."""
-        viewer = require_viewer()
+        viewer = require_reader()
         plan = users_plan(request)
         known = [i for i in ids if i]
         found = dict(zip(known, await self._views.users.get(known), strict=True))

@@ -28,7 +28,7 @@ class Login:
     async def __call__(self, request: LoginRequest) -> LoginResponse:
         """Begins a session. Raises as `verify` does."""
         person, stored = await self.verify(request)
-        return LoginResponse(data=self._sessions.answer(person, await self._sessions.begin(person.id, stored)))
+        return LoginResponse(data=await self._sessions.signed_in(person, await self._sessions.begin(person.id, stored)))
 
     async def verify(self, request: LoginRequest) -> Credentials:
         """Who that is, and the password's hash. Raises as SignIn.by_name.

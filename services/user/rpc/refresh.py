@@ -18,9 +18,9 @@ class Refresh:
 
     async def __call__(self, request: RefreshRequest) -> RefreshResponse:
         """Raises Unauthenticated for a token that is not good, or not any more."""
-        user_id, token = await self._sessions.refresh(request.refresh_token)
-        for person in await self._store.by_ids([user_id]):
+        rotated, token = await self._sessions.refresh(request.refresh_token)
+        for person in await self._store.by_ids([rotated.user_id]):
             if not person.active:
                 break
-            return RefreshResponse(data=self._sessions.answer(person, token))
+            return RefreshResponse(data=await self._sessions.signed_in(person, token))
         raise Unauthenticated("The refresh token is not valid.", reason="INVALID_REFRESH_TOKEN")

@@ -8,7 +8,7 @@ from rookery.api.v2.envelope_pb2 import Meta
 from rookery.user.v1.user_service_pb2 import SearchUsersRequest
 
 from mesh.errors import InvalidArgument, Violation
-from mesh.interceptors.viewer import require_viewer
+from mesh.interceptors.viewer import require_reader
 from mesh.paging import Cursors
 from services.user.store.base import FoundWord, UserStore
 from services.user.words import prefix_of
@@ -32,7 +32,7 @@ class SearchUsers:
     async def __call__(self, request: SearchUsersRequest) -> bytes:
         """Raises InvalidArgument for a query without anything to look for, and for another query's cursor."""
         plan = users_plan(request)
-        viewer = require_viewer()
+        viewer = require_reader()
         prefix = prefix_of(request.query)
         if not prefix:
             raise InvalidArgument(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
+from mesh.context import EVERYTHING
 from services.user.domain import CountChange, Person
 
 
@@ -43,6 +44,34 @@ class Session:
     """When it began."""
     expires_ms: int
     """When it ends unless it is refreshed."""
+    client_id: str = ""
+    """The client that was let in; empty for a sign-in of the person's own."""
+    scope: str = EVERYTHING
+    """What its access tokens are good for."""
+    token_secret: str = ""
+    """Signs requests (OAuth 1.0a); empty where there are access tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """A session that was refreshed."""
+
+    user_id: int
+    """Whose."""
+    client_id: str
+    """See Session."""
+    scope: str
+    """See Session."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A session that is over."""
+
+    id: bytes
+    """Its id."""
+    ended_ms: int
+    """When it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,26 +185,55 @@ class UserStore(Protocol):
 
 
 class SessionStore(Protocol):
-    """Sessions. All raise Unavailable."""
+    """Sessions. All raise Unavailable.
+
+    Whatever ends a session while access tokens of it may be good, here or in another store, puts it among those that
+    have ended, in the same transaction.
+    """
 
     async def add(self, session: Session, password_hash: str) -> bool:
-        """Adds one, if the account is active and its password has that hash; gives whether it did."""
+        """Adds one, if the account is active and its password has that hash; gives whether it did.
+
+        Of more than 100 of a person, or of a person at one client, those that began first end.
+        """
         ...
 
-    async def rotate(self, session_id: bytes, old: bytes, new: bytes, *, now_ms: int, expires_ms: int) -> int | None:
-        """Replaces the token's hash if it is `old` still; gives whose session it is.
+    async def rotate(
+        self, session_id: bytes, old: bytes, new: bytes, *, client_id: str, now_ms: int, expires_ms: int
+    ) -> Rotated | None:
+        """Replaces the token's hash if it is `old` still, or was until RETRY_MS ago; gives whose session it is.
 
-        None when there is no such session, when it has ended, and when `old` was spent already: then somebody else has
-        a copy, and the session is ended.
+        None when there is no such session of that client, when it has ended, and when `old` was spent earlier: then
+        somebody else has a copy, and the session is ended.
         """
+        ...
+
+    async def by_id(self, session_id: bytes) -> Session | None:
+        """One that has not been ended, of an active account."""
+        ...
+
+    async def of_person(self, user_id: int, now_ms: int, limit: int) -> list[Session]:
+        """Up to `limit` of a person's that have not ended, the newest first."""
+        ...
+
+    async def end_own(self, user_id: int, session_id: bytes) -> bool:
+        """Ends one of a person's own; gives whether there was one."""
+        ...
+
+    async def ended(self, after_ms: int, after_id: bytes, limit: int) -> list[EndedSession]:
+        """Up to `limit` that ended after a time, and after an id at that time, in that order."""
+        ...
+
+    async def forget_ended(self, before_ms: int) -> int:
+        """Deletes up to 1,000 of those that ended before a time; gives how many."""
         ...
 
     async def end(self, session_id: bytes, token_hash: bytes) -> None:
         """Ends one session, if the token is its."""
         ...
 
-    async def end_all(self, user_id: int) -> None:
-        """Ends all sessions of a person."""
+    async def end_all(self, user_id: int, *, but: bytes = b"") -> None:
+        """Ends all sessions of a person, but for one where it is named."""
         ...
 
     async def forget_expired(self, now_ms: int) -> int:

@@ -11,12 +11,12 @@ from sqlalchemy import bindparam, text
 
 from mesh.db.sql import Database, Tx
 from mesh.outbox.sql import SqlOutbox
-from services.user.store.sql import TOPIC
+from services.user.store.sql import TOPIC, end_sessions
 
 WAITING, READY, FAILED = "waiting", "ready", "failed"
 _EXPORT = "id, user_id, status, progress, attempts, finished_ms, expires_ms, size"
 _OF_A_PERSON = (
-    "sessions",
+    "user_roles",
     "user_words",
     "mails",
     "mail_tokens",
@@ -51,13 +51,43 @@ class StoredExport:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnSession:
+    """A session, for its person's archive."""
+
+    created_ms: int
+    """When it began."""
+    expires_ms: int
+    """When it ends."""
+    client_id: str
+    """The client that was let in; empty for a sign-in of the person's own."""
+    scope: str
+    """What it may do."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnClient:
+    """A client that the person registered."""
+
+    id: str
+    """Its id."""
+    name: str
+    """Its name."""
+    redirect_uris: tuple[str, ...]
+    """Where people may be sent back to."""
+    created_ms: int
+    """When it was registered."""
+
+
+@dataclass(frozen=True, slots=True)
 class OwnData:
     """What this store has of a person, for their archive."""
 
     columns: dict[str, Any]
     """The person's row, but for the password and what is derived from other columns."""
-    sessions: list[tuple[int, int]]
-    """Begin and end of each session in Unix milliseconds, the oldest first; 1,000 at most."""
+    sessions: list[OwnSession]
+    """The oldest first; 1,000 at most."""
+    clients: list[OwnClient]
+    """The oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,10 +329,22 @@ class SqlExportStore:
             if row is None:
                 return None
             sessions = await tx.execute(
-                "SELECT created_ms, expires_ms FROM sessions WHERE user_id = :id ORDER BY created_ms LIMIT 1000",
+                "SELECT created_ms, expires_ms, client_id, scope FROM sessions WHERE user_id = :id"
+                " ORDER BY created_ms LIMIT 1000",
                 {"id": user_id},
             )
-            return OwnData(row._asdict(), [(one.created_ms, one.expires_ms) for one in sessions.all()])
+            clients = await tx.execute(
+                "SELECT id, name, redirect_uris, created_ms FROM clients WHERE owner_id = :id ORDER BY created_ms, id",
+                {"id": user_id},
+            )
+            return OwnData(
+                row._asdict(),
+                [OwnSession(one.created_ms, one.expires_ms, one.client_id, one.scope) for one in sessions.all()],
+                [
+                    OwnClient(one.id, one.name, tuple(one.redirect_uris.split()), one.created_ms)
+                    for one in clients.all()
+                ],
+            )
 
         return await self._db.read(unit)
 
@@ -316,6 +358,11 @@ class SqlExportStore:
                 return None
             gone = await tx.execute("DELETE FROM exports WHERE user_id = :id RETURNING id", whose)
             export_ids = [row.id for row in gone.all()]
+            # Of other people too, at clients that were this one's.
+            clients = "(SELECT clients.id FROM clients WHERE owner_id = :id)"
+            await end_sessions(tx, f"user_id = :id OR (client_id <> '' AND client_id IN {clients})", whose)
+            await tx.execute(f"DELETE FROM grants WHERE user_id = :id OR client_id IN {clients}", whose)
+            await tx.execute("DELETE FROM clients WHERE owner_id = :id", whose)
             for table in _OF_A_PERSON:
                 await tx.execute(f"DELETE FROM {table} WHERE user_id = :id", whose)
             await tx.execute("DELETE FROM users WHERE id = :id", whose)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from google.protobuf.message import Message
@@ -15,9 +16,9 @@ from sqlalchemy.exc import IntegrityError
 from mesh.db.sql import Database, Tx, violated
 from mesh.errors import AlreadyExists, Violation
 from mesh.outbox.sql import SqlOutbox
-from services.user.domain import GRACE_MS, PARSED, CountChange, Person, fold, state_changed
+from services.user.domain import GRACE_MS, PARSED, RETRY_MS, CountChange, Person, fold, state_changed
 from services.user.store.attempts import know
-from services.user.store.base import FoundWord, NewPerson, Session, SigningKey
+from services.user.store.base import EndedSession, FoundWord, NewPerson, Rotated, Session, SigningKey
 from services.user.store.waiting_mails import CHANGED, VERIFY, put_mail
 from services.user.words import AFTER_ALL, words_of
 from views.text import profile_entities
@@ -29,8 +30,11 @@ _COLUMNS = (
     " entities, deactivated_ms, suspended, version"
 )
 _BY_IDS = text(f"SELECT {_COLUMNS} FROM users WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
-_ACTIVE = "deactivated_ms = 0 AND NOT suspended"
-_BY_NAMES = text(f"SELECT username_key, id FROM users WHERE username_key IN :keys AND {_ACTIVE}").bindparams(
+_SESSION = "id, user_id, token_hash, created_ms, expires_ms, client_id, scope, token_secret"
+_MOST_SESSIONS = 100
+ACTIVE = "deactivated_ms = 0 AND NOT suspended"
+"""Of a row of `users`: whether the account is there for others."""
+_BY_NAMES = text(f"SELECT username_key, id FROM users WHERE username_key IN :keys AND {ACTIVE}").bindparams(
     bindparam("keys", expanding=True)
 )
 _UPDATABLE = frozenset(
@@ -79,22 +83,46 @@ def _person(row: Any) -> Person:
     )
 
 
-async def _add_session(tx: Tx, session: Session) -> None:
+async def add_session(tx: Tx, session: Session) -> None:
+    """Adds a session, and ends those that are too many by it."""
     await tx.execute(
-        "INSERT INTO sessions (id, user_id, token_hash, created_ms, expires_ms)"
-        " VALUES (:id, :user_id, :token_hash, :created_ms, :expires_ms)",
-        {
-            "id": session.id,
-            "user_id": session.user_id,
-            "token_hash": session.token_hash,
-            "created_ms": session.created_ms,
-            "expires_ms": session.expires_ms,
-        },
+        f"INSERT INTO sessions ({_SESSION}) VALUES"
+        " (:id, :user_id, :token_hash, :created_ms, :expires_ms, :client_id, :scope, :token_secret)",
+        asdict(session),
+    )
+    await end_sessions(
+        tx,
+        "user_id = :user_id AND client_id = :client_id AND id NOT IN (SELECT id FROM sessions WHERE user_id = :user_id"
+        f" AND client_id = :client_id ORDER BY created_ms DESC, id LIMIT {_MOST_SESSIONS})",
+        {"user_id": session.user_id, "client_id": session.client_id},
     )
 
 
+async def end_sessions(tx: Tx, condition: str, values: Mapping[str, object]) -> int:
+    """Ends the sessions for which a condition holds, and says so to whom their access tokens are shown; how many."""
+    await tx.execute(
+        "INSERT INTO ended_sessions (id, ended_ms) SELECT id, CAST(:ended_ms AS BIGINT) FROM sessions"
+        f" WHERE {condition} ON CONFLICT (id) DO NOTHING",
+        {**values, "ended_ms": time.time_ns() // 1_000_000},
+    )
+    return (await tx.execute(f"DELETE FROM sessions WHERE {condition}", values)).rowcount
+
+
 async def _end_sessions(tx: Tx, user_id: int) -> None:
-    await tx.execute("DELETE FROM sessions WHERE user_id = :user_id", {"user_id": user_id})
+    await end_sessions(tx, "user_id = :user_id", {"user_id": user_id})
+
+
+def _session(row: Any) -> Session:
+    return Session(
+        id=bytes(row.id),
+        user_id=row.user_id,
+        token_hash=bytes(row.token_hash),
+        created_ms=row.created_ms,
+        expires_ms=row.expires_ms,
+        client_id=row.client_id,
+        scope=row.scope,
+        token_secret=row.token_secret,
+    )
 
 
 async def _parse(tx: Tx, person: Person) -> Person:
@@ -156,7 +184,7 @@ class SqlUserStore:
                     "This username is taken.", violations=[Violation("username", "is taken")], reason="USERNAME_TAKEN"
                 ) from None
             made = await _parse(tx, _person(row))
-            await _add_session(tx, session)
+            await add_session(tx, session)
             await put_mail(tx, person.id, VERIFY, session.created_ms)
             if person.address:
                 await know(tx, person.id, person.address, session.created_ms)
@@ -214,14 +242,14 @@ class SqlUserStore:
             row = (
                 await tx.execute(
                     "UPDATE users SET password_hash = :new"
-                    f" WHERE id = :id AND password_hash = :old AND {_ACTIVE} RETURNING {_COLUMNS}",
+                    f" WHERE id = :id AND password_hash = :old AND {ACTIVE} RETURNING {_COLUMNS}",
                     {"id": user_id, "old": old, "new": new},
                 )
             ).first()
             if row is None:
                 return None
             await _end_sessions(tx, user_id)
-            await _add_session(tx, session)
+            await add_session(tx, session)
             await put_mail(tx, user_id, CHANGED, session.created_ms)
             return _person(row)
 
@@ -326,7 +354,7 @@ class SqlUserStore:
             row = (
                 await tx.execute(
                     f"UPDATE users SET {assignments}version = version + 1"
-                    f" WHERE id = :id AND {_ACTIVE} RETURNING {_COLUMNS}",
+                    f" WHERE id = :id AND {ACTIVE} RETURNING {_COLUMNS}",
                     {**changes, "id": user_id},
                 )
             ).first()
@@ -425,35 +453,113 @@ class SqlSessionStore:
 
         async def unit(tx: Tx) -> bool:
             found = await tx.execute(
-                f"SELECT 1 FROM users WHERE id = :id AND password_hash = :hash AND {_ACTIVE}",
+                f"SELECT 1 FROM users WHERE id = :id AND password_hash = :hash AND {ACTIVE}",
                 {"id": session.user_id, "hash": password_hash},
             )
             if found.first() is None:
                 return False
-            await _add_session(tx, session)
+            await add_session(tx, session)
             return True
 
         return await self._db.write(unit)
 
-    async def rotate(self, session_id: bytes, old: bytes, new: bytes, *, now_ms: int, expires_ms: int) -> int | None:
+    async def rotate(
+        self, session_id: bytes, old: bytes, new: bytes, *, client_id: str, now_ms: int, expires_ms: int
+    ) -> Rotated | None:
         """See SessionStore."""
 
-        async def unit(tx: Tx) -> int | None:
+        async def unit(tx: Tx) -> Rotated | None:
             row = (
                 await tx.execute(
-                    "SELECT user_id, token_hash, expires_ms FROM sessions WHERE id = :id", {"id": session_id}
+                    "SELECT user_id, token_hash, expires_ms, client_id, scope, spent_hash, spent_ms FROM sessions"
+                    " WHERE id = :id",
+                    {"id": session_id},
                 )
             ).first()
-            if row is None or row.expires_ms <= now_ms:
+            if row is None or row.expires_ms <= now_ms or row.client_id != client_id or not row.token_hash:
                 return None
-            if not hmac.compare_digest(row.token_hash, old):
-                await tx.execute("DELETE FROM sessions WHERE id = :id", {"id": session_id})
+            good = hmac.compare_digest(row.token_hash, old)
+            # What the retry gives replaces what the lost answer had: if both are used, the session ends all the same.
+            again = hmac.compare_digest(row.spent_hash or b"", old) and now_ms < row.spent_ms + RETRY_MS
+            if not good and not again:
+                await end_sessions(tx, "id = :id", {"id": session_id})
                 return None
-            changed = await tx.execute(
-                "UPDATE sessions SET token_hash = :new, expires_ms = :expires WHERE id = :id AND token_hash = :old",
-                {"id": session_id, "old": old, "new": new, "expires": expires_ms},
+            await tx.execute(
+                "UPDATE sessions SET token_hash = :new, expires_ms = :expires, spent_hash = :old, spent_ms = :spent"
+                " WHERE id = :id",
+                {
+                    "id": session_id,
+                    "old": old,
+                    "new": new,
+                    "expires": expires_ms,
+                    "spent": now_ms if good else row.spent_ms,
+                },
             )
-            return int(row.user_id) if changed.rowcount == 1 else None
+            return Rotated(row.user_id, row.client_id, row.scope)
+
+        return await self._db.write(unit)
+
+    async def by_id(self, session_id: bytes) -> Session | None:
+        """See SessionStore."""
+
+        async def unit(tx: Tx) -> Session | None:
+            row = (
+                await tx.execute(
+                    f"SELECT {_SESSION} FROM sessions WHERE id = :id AND user_id IN"
+                    f" (SELECT users.id FROM users WHERE {ACTIVE})",
+                    {"id": session_id},
+                )
+            ).first()
+            return None if row is None else _session(row)
+
+        return await self._db.read(unit)
+
+    async def of_person(self, user_id: int, now_ms: int, limit: int) -> list[Session]:
+        """See SessionStore."""
+
+        async def unit(tx: Tx) -> list[Session]:
+            rows = await tx.execute(
+                f"SELECT {_SESSION} FROM sessions WHERE user_id = :id AND expires_ms > :now"
+                " ORDER BY created_ms DESC, id LIMIT :limit",
+                {"id": user_id, "now": now_ms, "limit": limit},
+            )
+            return [_session(row) for row in rows.all()]
+
+        return await self._db.read(unit)
+
+    async def end_own(self, user_id: int, session_id: bytes) -> bool:
+        """See SessionStore."""
+
+        async def unit(tx: Tx) -> bool:
+            return bool(
+                await end_sessions(tx, "id = :id AND user_id = :user_id", {"id": session_id, "user_id": user_id})
+            )
+
+        return await self._db.write(unit)
+
+    async def ended(self, after_ms: int, after_id: bytes, limit: int) -> list[EndedSession]:
+        """See SessionStore."""
+
+        async def unit(tx: Tx) -> list[EndedSession]:
+            rows = await tx.execute(
+                "SELECT id, ended_ms FROM ended_sessions WHERE (ended_ms, id) > (:ms, :id) ORDER BY ended_ms, id"
+                " LIMIT :limit",
+                {"ms": after_ms, "id": after_id, "limit": limit},
+            )
+            return [EndedSession(bytes(row.id), row.ended_ms) for row in rows.all()]
+
+        return await self._db.read(unit)
+
+    async def forget_ended(self, before_ms: int) -> int:
+        """See SessionStore."""
+
+        async def unit(tx: Tx) -> int:
+            done = await tx.execute(
+                "DELETE FROM ended_sessions WHERE id IN"
+                " (SELECT id FROM ended_sessions WHERE ended_ms < :before ORDER BY ended_ms LIMIT 1000)",
+                {"before": before_ms},
+            )
+            return done.rowcount
 
         return await self._db.write(unit)
 
@@ -461,17 +567,15 @@ class SqlSessionStore:
         """See SessionStore."""
 
         async def unit(tx: Tx) -> None:
-            await tx.execute(
-                "DELETE FROM sessions WHERE id = :id AND token_hash = :hash", {"id": session_id, "hash": token_hash}
-            )
+            await end_sessions(tx, "id = :id AND token_hash = :hash", {"id": session_id, "hash": token_hash})
 
         await self._db.write(unit)
 
-    async def end_all(self, user_id: int) -> None:
+    async def end_all(self, user_id: int, *, but: bytes = b"") -> None:
         """See SessionStore."""
 
         async def unit(tx: Tx) -> None:
-            await _end_sessions(tx, user_id)
+            await end_sessions(tx, "user_id = :user_id AND id <> :but", {"user_id": user_id, "but": but})
 
         await self._db.write(unit)
 

@@ -12,7 +12,7 @@ from rookery.events.v1.user_events_pb2 import UserErased, UserRegistered
 
 from mesh.errors import AlreadyExists
 from services.user.store.base import NewPerson, Session, SessionStore, UserStore
-from services.user.store.exports import FAILED, READY, WAITING, ExportStore
+from services.user.store.exports import FAILED, READY, WAITING, ExportStore, OwnSession
 
 from .events import Events
 
@@ -139,7 +139,8 @@ class ExportStoreSuite(ABC):
             own = await stores.exports.own_data(ADA)
             assert own is not None
             assert own.columns["email"] == "ada@example.org"
-            assert own.sessions == [(NOW, NOW + 1)]
+            assert own.sessions == [OwnSession(NOW, NOW + 1, "", "*")]
+            assert own.clients == []
             assert "hash of ada" not in repr(own)
 
     async def test_an_erased_person_is_gone_at_once_and_the_others_are_there(self, tmp_path: Path) -> None:

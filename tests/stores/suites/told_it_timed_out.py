@@ -33,6 +33,7 @@ from services.user.attempts import Backoff
 from services.user.domain import CountChange
 from services.user.store.attempts import Attempt, AttemptStore
 from services.user.store.base import KeyStore, NewPerson, Session, SessionStore, SigningKey, UserStore
+from services.user.store.clients import CODE, REQUEST, Client, ClientStore, Grant, RoleStore
 from services.user.store.exports import READY, ExportStore
 from services.user.store.mails import MailStore
 from services.user.store.second_factors import SecondFactorStore
@@ -41,7 +42,7 @@ from tests.faults.injection import TOLD_IT_TIMED_OUT, Faults, faulty, methods
 
 PORTS: Mapping[str, tuple[type, ...]] = {
     "user": (
-        *(UserStore, SessionStore, KeyStore, ExportStore, LeaseStore, OutboxRows),
+        *(UserStore, SessionStore, ClientStore, RoleStore, KeyStore, ExportStore, LeaseStore, OutboxRows),
         *(AttemptStore, MailStore, SecondFactorStore),
     ),
     "graph": (GraphStore, ListStore, GraphRemains, LeaseStore, OutboxRows),
@@ -109,6 +110,13 @@ class Case:
 
 PERSON = NewPerson(1, "wren", "wren@example.org", "hash", "Wren")
 SESSION = Session(b"s" * 16, 1, b"h" * 32, 1_000, 9_000)
+CLIENT = Client("a", 1, "A client", None, ("https://example.org/",), "key", "secret", 1_000)
+GRANT = Grant(b"g" * 32, CODE, "a", 1, "https://example.org/", "tweet.read", "challenge", "", 9_000)
+REQUESTED = Grant(b"r" * 32, REQUEST, "a", 0, "oob", "tweet.read", "", "secret", 9_000)
+OF_CLIENT = replace(SESSION, id=b"c" * 16, client_id="a")
+ADD_CLIENT = call("add_client", CLIENT, 20)
+ADD_GRANT = call("add_grant", GRANT)
+ADD_REQUEST = call("add_grant", REQUESTED)
 REGISTERED = UserRegistered(user_id=1, username="wren")
 CREATE_PERSON = call("create", PERSON, SESSION, REGISTERED)
 DEACTIVATE = call("deactivate", 1, "hash", 5_000)
@@ -150,6 +158,8 @@ CONFIRM = call("confirm", 1, b"sealed", 7, [b"code 1", b"code 2"], 6_000)
 
 FIRST: Mapping[type, Sequence[Call]] = {
     SessionStore: [on(UserStore, CREATE_PERSON)],
+    ClientStore: [on(UserStore, CREATE_PERSON), ADD_CLIENT],
+    RoleStore: [on(UserStore, CREATE_PERSON)],
     ExportStore: [on(UserStore, CREATE_PERSON)],
     AttemptStore: [on(UserStore, CREATE_PERSON)],
     MailStore: [on(UserStore, CREATE_PERSON)],
@@ -258,6 +268,34 @@ CASES = [
     Case(SecondFactorStore, call("spend_step", 1, 8), [ENROL, CONFIRM], answer=lambda a: a is False),
     Case(SecondFactorStore, call("spend_code", 1, b"code 1"), [ENROL, CONFIRM], answer=lambda a: a is False),
     Case(SecondFactorStore, call("disable", 1), [ENROL, CONFIRM]),
+    Case(SessionStore, call("by_id", SESSION.id)),
+    Case(SessionStore, call("of_person", 1, 2_000, 10)),
+    Case(SessionStore, call("end_own", 1, SESSION.id), answer=lambda a: a is False, note="there is none any more"),
+    Case(SessionStore, call("ended", 0, b"", 10)),
+    Case(SessionStore, call("forget_ended", 10**15), [call("end_all", 1)], answer=lambda a: a == 0),
+    Case(ClientStore, call("clients_of", 1)),
+    Case(ClientStore, call("client", "a")),
+    Case(ClientStore, call("by_consumer_key", "key")),
+    Case(
+        ClientStore,
+        call("remove_client", 1, "a"),
+        [call("add_session", OF_CLIENT), ADD_GRANT],
+        answer=lambda a: a is False,
+        note="there is none any more",
+    ),
+    Case(ClientStore, call("grant", CODE, GRANT.hash, 2_000), [ADD_GRANT]),
+    Case(ClientStore, call("take", CODE, GRANT.hash, 2_000), [ADD_GRANT], answer=lambda a: a is None),
+    Case(
+        ClientStore,
+        call("approve", REQUESTED.hash, 1, "00", 2_000),
+        [ADD_REQUEST],
+        answer=lambda a: a is False,
+        note="the person begins again",
+    ),
+    Case(ClientStore, call("forget_grants", 10_000), [ADD_GRANT], answer=lambda a: a == 0),
+    Case(RoleStore, call("roles_of", 1), [call("set_role", 1, "moderator", True)]),
+    Case(RoleStore, call("set_role", 1, "moderator", True)),
+    Case(RoleStore, call("set_role", 1, "moderator", False), [call("set_role", 1, "moderator", True)]),
     Case(KeyStore, call("signing_keys")),
     Case(
         KeyStore,
@@ -463,6 +501,8 @@ OWN_TESTS = {
     (UserStore, "update"): "test_a_profile_change_made_twice",
     (SessionStore, "add"): "test_a_sign_in_made_twice",
     (SessionStore, "rotate"): "test_a_refresh_whose_answer_was_lost",
+    **{(ClientStore, name): "test_a_client_let_in_twice" for name in ("add_client", "add_grant", "add_session")},
+    (ClientStore, "exchange"): "test_a_code_whose_answer_was_lost",
     (GraphStore, "settle"): "test_a_crossing_settled_twice",
     (LeaseStore, "acquire"): "test_a_worker_number_leased_twice",
     **{(OutboxRows, name): "test_what_a_relay_does_done_twice" for name in methods(OutboxRows)},
@@ -614,15 +654,43 @@ class ToldUsersSuite(ToldItTimedOutSuite):
             assert await make(told, SessionStore, call("forget_expired", first.expires_ms)) == 3
 
     async def test_a_refresh_whose_answer_was_lost(self, tmp_path: Path) -> None:
-        """It looks like the re-use of a spent token, and is: the session ends, nothing is doubled, one signs in."""
+        """A retry within moments gets what the first was to get; nothing is doubled."""
         old, new, newer = SESSION.token_hash, b"n" * 32, b"m" * 32
         async with self.opened(tmp_path) as told:
             await make(told, UserStore, CREATE_PERSON)
-            rotate = call("rotate", SESSION.id, old, new, now_ms=2_000, expires_ms=9_500)
+            rotate = call("rotate", SESSION.id, old, new, client_id="", now_ms=2_000, expires_ms=9_500)
             await done_but_timed_out(told, SessionStore, rotate)
-            again = call("rotate", SESSION.id, old, newer, now_ms=2_001, expires_ms=9_500)
-            assert await make(told, SessionStore, again) is None
-            assert (await told.content())["sessions"] == []
+            again = call("rotate", SESSION.id, old, newer, client_id="", now_ms=2_001, expires_ms=9_500)
+            assert (await make(told, SessionStore, again)).user_id == 1
+            assert len((await told.content())["sessions"]) == 1
+
+    async def test_a_client_let_in_twice(self, tmp_path: Path) -> None:
+        """A retry has ids and secrets of its own; what nobody has the secrets of does nothing, and is listed."""
+        other = replace(CLIENT, id="b", consumer_key="other key")
+        async with self.opened(tmp_path) as told:
+            await make(told, UserStore, CREATE_PERSON)
+            for method, first, second in (
+                ("add_client", (CLIENT, 20), (other, 20)),
+                ("add_grant", (GRANT,), (replace(GRANT, hash=b"h" * 32),)),
+                ("add_session", (OF_CLIENT,), (replace(OF_CLIENT, id=b"d" * 16),)),
+            ):
+                await done_but_timed_out(told, ClientStore, call(method, *first))
+                assert await make(told, ClientStore, call(method, *second)) is True
+            content = await told.content()
+        assert [len(content[name]) for name in ("clients", "grants", "sessions")] == [2, 2, 3]
+
+    async def test_a_code_whose_answer_was_lost(self, tmp_path: Path) -> None:
+        """A code that is used twice may be in two hands: what it gave ends, and the person is asked again."""
+        exchange = call("exchange", CODE, GRANT.hash, lambda _: True, lambda _: OF_CLIENT, 2_000)
+        async with self.opened(tmp_path) as told:
+            await make(told, UserStore, CREATE_PERSON)
+            await make(told, ClientStore, ADD_CLIENT)
+            await make(told, ClientStore, ADD_GRANT)
+            await done_but_timed_out(told, ClientStore, exchange)
+            assert len((await told.content())["sessions"]) == 2
+            assert await make(told, ClientStore, exchange) is None
+            content = await told.content()
+        assert [len(content[name]) for name in ("sessions", "ended_sessions", "grants")] == [1, 1, 0]
 
 
 class ToldGraphSuite(ToldItTimedOutSuite):

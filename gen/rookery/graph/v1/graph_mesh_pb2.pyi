@@ -202,7 +202,7 @@ class GetStandingRequest(_message.Message):
     USER_IDS_FIELD_NUMBER: _builtins.int
     LOADED_FIELD_NUMBER: _builtins.int
     viewer_id: _builtins.int
-    """Who looks."""
+    """Who looks; 0 for somebody whom nobody knows."""
     loaded: _builtins.bool
     """Whether the caller has found the sets in the read model, one of which was
     too large to be there: then they are not loaded once more.
@@ -357,7 +357,7 @@ class GetListMembersRequest(_message.Message):
     list_id: _builtins.int
     """The list."""
     viewer_id: _builtins.int
-    """Who reads."""
+    """Who reads; 0 for somebody whom nobody knows."""
     def __init__(
         self,
         *,

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from rookery.options.v1 import access_pb2 as rookery_dot_options_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%rookery/user/v1/erasure_service.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\".\n\x0e\x45raseMeRequest\x12\x1c\n\x08password\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"n\n\x0f\x45raseMeResponse\x12\x33\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32%.rookery.user.v1.EraseMeResponse.Data\x1a&\n\x04\x44\x61ta\x12\x13\n\x06\x65rased\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_erased2}\n\x0e\x45rasureService\x12k\n\x07\x45raseMe\x12\x1f.rookery.user.v1.EraseMeRequest\x1a .rookery.user.v1.EraseMeResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/users/me/erase:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%rookery/user/v1/erasure_service.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1frookery/options/v1/access.proto\".\n\x0e\x45raseMeRequest\x12\x1c\n\x08password\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"n\n\x0f\x45raseMeResponse\x12\x33\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32%.rookery.user.v1.EraseMeResponse.Data\x1a&\n\x04\x44\x61ta\x12\x13\n\x06\x65rased\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_erased2\x8c\x01\n\x0e\x45rasureService\x12z\n\x07\x45raseMe\x12\x1f.rookery.user.v1.EraseMeRequest\x1a .rookery.user.v1.EraseMeResponse\",\xa2\xbb\x18\x0b\x12\x07\x61\x63\x63ount(\x01\x82\xd3\xe4\x93\x02\x17\"\x12/v1/users/me/erase:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,13 +37,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ERASEMEREQUEST'].fields_by_name['password']._loaded_options = None
   _globals['_ERASEMEREQUEST'].fields_by_name['password']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
   _globals['_ERASURESERVICE'].methods_by_name['EraseMe']._loaded_options = None
-  _globals['_ERASURESERVICE'].methods_by_name['EraseMe']._serialized_options = b'\202\323\344\223\002\027\"\022/v1/users/me/erase:\001*'
-  _globals['_ERASEMEREQUEST']._serialized_start=117
-  _globals['_ERASEMEREQUEST']._serialized_end=163
-  _globals['_ERASEMERESPONSE']._serialized_start=165
-  _globals['_ERASEMERESPONSE']._serialized_end=275
-  _globals['_ERASEMERESPONSE_DATA']._serialized_start=237
-  _globals['_ERASEMERESPONSE_DATA']._serialized_end=275
-  _globals['_ERASURESERVICE']._serialized_start=277
-  _globals['_ERASURESERVICE']._serialized_end=402
+  _globals['_ERASURESERVICE'].methods_by_name['EraseMe']._serialized_options = b'\242\273\030\013\022\007account(\001\202\323\344\223\002\027\"\022/v1/users/me/erase:\001*'
+  _globals['_ERASEMEREQUEST']._serialized_start=150
+  _globals['_ERASEMEREQUEST']._serialized_end=196
+  _globals['_ERASEMERESPONSE']._serialized_start=198
+  _globals['_ERASEMERESPONSE']._serialized_end=308
+  _globals['_ERASEMERESPONSE_DATA']._serialized_start=270
+  _globals['_ERASEMERESPONSE_DATA']._serialized_end=308
+  _globals['_ERASURESERVICE']._serialized_start=311
+  _globals['_ERASURESERVICE']._serialized_end=451
 # @@protoc_insertion_point(module_scope)

@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
+from rookery.options.v1 import access_pb2 as rookery_dot_options_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$rookery/user/v1/export_service.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"\xfa\x01\n\x06\x45xport\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06status\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08progress\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x17\n\ncreated_at\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x18\n\x0b\x66inished_at\x18\x05 \x01(\tH\x04\x88\x01\x01\x12\x17\n\nexpires_at\x18\x06 \x01(\tH\x05\x88\x01\x01\x12\x11\n\x04size\x18\x07 \x01(\rH\x06\x88\x01\x01\x42\x05\n\x03_idB\t\n\x07_statusB\x0b\n\t_progressB\r\n\x0b_created_atB\x0e\n\x0c_finished_atB\r\n\x0b_expires_atB\x07\n\x05_size\"\x15\n\x13\x43reateExportRequest\"=\n\x14\x43reateExportResponse\x12%\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x17.rookery.user.v1.Export\"\'\n\x10GetExportRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\":\n\x11GetExportResponse\x12%\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x17.rookery.user.v1.Export\"\x14\n\x12ListExportsRequest\"<\n\x13ListExportsResponse\x12%\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x17.rookery.user.v1.Export\".\n\x17GetExportArchiveRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x32\xd9\x03\n\rExportService\x12s\n\x0c\x43reateExport\x12$.rookery.user.v1.CreateExportRequest\x1a%.rookery.user.v1.CreateExportResponse\"\x16\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/exports:\x01*\x12l\n\tGetExport\x12!.rookery.user.v1.GetExportRequest\x1a\".rookery.user.v1.GetExportResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/exports/{id}\x12m\n\x0bListExports\x12#.rookery.user.v1.ListExportsRequest\x1a$.rookery.user.v1.ListExportsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/exports\x12v\n\x10GetExportArchive\x12(.rookery.user.v1.GetExportArchiveRequest\x1a\x14.google.api.HttpBody\" \x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/exports/{id}/archive0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$rookery/user/v1/export_service.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1frookery/options/v1/access.proto\"\xfa\x01\n\x06\x45xport\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06status\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08progress\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x17\n\ncreated_at\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x18\n\x0b\x66inished_at\x18\x05 \x01(\tH\x04\x88\x01\x01\x12\x17\n\nexpires_at\x18\x06 \x01(\tH\x05\x88\x01\x01\x12\x11\n\x04size\x18\x07 \x01(\rH\x06\x88\x01\x01\x42\x05\n\x03_idB\t\n\x07_statusB\x0b\n\t_progressB\r\n\x0b_created_atB\x0e\n\x0c_finished_atB\r\n\x0b_expires_atB\x07\n\x05_size\"\x15\n\x13\x43reateExportRequest\"=\n\x14\x43reateExportResponse\x12%\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x17.rookery.user.v1.Export\"\'\n\x10GetExportRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\":\n\x11GetExportResponse\x12%\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x17.rookery.user.v1.Export\"\x14\n\x12ListExportsRequest\"<\n\x13ListExportsResponse\x12%\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x17.rookery.user.v1.Export\".\n\x17GetExportArchiveRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x32\x8f\x04\n\rExportService\x12\x80\x01\n\x0c\x43reateExport\x12$.rookery.user.v1.CreateExportRequest\x1a%.rookery.user.v1.CreateExportResponse\"#\xa2\xbb\x18\t\x12\x07\x61\x63\x63ount\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/exports:\x01*\x12y\n\tGetExport\x12!.rookery.user.v1.GetExportRequest\x1a\".rookery.user.v1.GetExportResponse\"%\xa2\xbb\x18\t\x12\x07\x61\x63\x63ount\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/exports/{id}\x12z\n\x0bListExports\x12#.rookery.user.v1.ListExportsRequest\x1a$.rookery.user.v1.ListExportsResponse\" \xa2\xbb\x18\t\x12\x07\x61\x63\x63ount\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/exports\x12\x83\x01\n\x10GetExportArchive\x12(.rookery.user.v1.GetExportArchiveRequest\x1a\x14.google.api.HttpBody\"-\xa2\xbb\x18\t\x12\x07\x61\x63\x63ount\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/exports/{id}/archive0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,29 +40,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETEXPORTARCHIVEREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_GETEXPORTARCHIVEREQUEST'].fields_by_name['id']._serialized_options = b'\272H\004\"\002 \000'
   _globals['_EXPORTSERVICE'].methods_by_name['CreateExport']._loaded_options = None
-  _globals['_EXPORTSERVICE'].methods_by_name['CreateExport']._serialized_options = b'\202\323\344\223\002\020\"\013/v1/exports:\001*'
+  _globals['_EXPORTSERVICE'].methods_by_name['CreateExport']._serialized_options = b'\242\273\030\t\022\007account\202\323\344\223\002\020\"\013/v1/exports:\001*'
   _globals['_EXPORTSERVICE'].methods_by_name['GetExport']._loaded_options = None
-  _globals['_EXPORTSERVICE'].methods_by_name['GetExport']._serialized_options = b'\202\323\344\223\002\022\022\020/v1/exports/{id}'
+  _globals['_EXPORTSERVICE'].methods_by_name['GetExport']._serialized_options = b'\242\273\030\t\022\007account\202\323\344\223\002\022\022\020/v1/exports/{id}'
   _globals['_EXPORTSERVICE'].methods_by_name['ListExports']._loaded_options = None
-  _globals['_EXPORTSERVICE'].methods_by_name['ListExports']._serialized_options = b'\202\323\344\223\002\r\022\013/v1/exports'
+  _globals['_EXPORTSERVICE'].methods_by_name['ListExports']._serialized_options = b'\242\273\030\t\022\007account\202\323\344\223\002\r\022\013/v1/exports'
   _globals['_EXPORTSERVICE'].methods_by_name['GetExportArchive']._loaded_options = None
-  _globals['_EXPORTSERVICE'].methods_by_name['GetExportArchive']._serialized_options = b'\202\323\344\223\002\032\022\030/v1/exports/{id}/archive'
-  _globals['_EXPORT']._serialized_start=144
-  _globals['_EXPORT']._serialized_end=394
-  _globals['_CREATEEXPORTREQUEST']._serialized_start=396
-  _globals['_CREATEEXPORTREQUEST']._serialized_end=417
-  _globals['_CREATEEXPORTRESPONSE']._serialized_start=419
-  _globals['_CREATEEXPORTRESPONSE']._serialized_end=480
-  _globals['_GETEXPORTREQUEST']._serialized_start=482
-  _globals['_GETEXPORTREQUEST']._serialized_end=521
-  _globals['_GETEXPORTRESPONSE']._serialized_start=523
-  _globals['_GETEXPORTRESPONSE']._serialized_end=581
-  _globals['_LISTEXPORTSREQUEST']._serialized_start=583
-  _globals['_LISTEXPORTSREQUEST']._serialized_end=603
-  _globals['_LISTEXPORTSRESPONSE']._serialized_start=605
-  _globals['_LISTEXPORTSRESPONSE']._serialized_end=665
-  _globals['_GETEXPORTARCHIVEREQUEST']._serialized_start=667
-  _globals['_GETEXPORTARCHIVEREQUEST']._serialized_end=713
-  _globals['_EXPORTSERVICE']._serialized_start=716
-  _globals['_EXPORTSERVICE']._serialized_end=1189
+  _globals['_EXPORTSERVICE'].methods_by_name['GetExportArchive']._serialized_options = b'\242\273\030\t\022\007account\202\323\344\223\002\032\022\030/v1/exports/{id}/archive'
+  _globals['_EXPORT']._serialized_start=177
+  _globals['_EXPORT']._serialized_end=427
+  _globals['_CREATEEXPORTREQUEST']._serialized_start=429
+  _globals['_CREATEEXPORTREQUEST']._serialized_end=450
+  _globals['_CREATEEXPORTRESPONSE']._serialized_start=452
+  _globals['_CREATEEXPORTRESPONSE']._serialized_end=513
+  _globals['_GETEXPORTREQUEST']._serialized_start=515
+  _globals['_GETEXPORTREQUEST']._serialized_end=554
+  _globals['_GETEXPORTRESPONSE']._serialized_start=556
+  _globals['_GETEXPORTRESPONSE']._serialized_end=614
+  _globals['_LISTEXPORTSREQUEST']._serialized_start=616
+  _globals['_LISTEXPORTSREQUEST']._serialized_end=636
+  _globals['_LISTEXPORTSRESPONSE']._serialized_start=638
+  _globals['_LISTEXPORTSRESPONSE']._serialized_end=698
+  _globals['_GETEXPORTARCHIVEREQUEST']._serialized_start=700
+  _globals['_GETEXPORTARCHIVEREQUEST']._serialized_end=746
+  _globals['_EXPORTSERVICE']._serialized_start=749
+  _globals['_EXPORTSERVICE']._serialized_end=1276
 # @@protoc_insertion_point(module_scope)

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from rookery.options.v1 import access_pb2 as rookery_dot_options_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&rookery/user/v1/recovery_service.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\"/\n\x12VerifyEmailRequest\x12\x19\n\x05token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\"z\n\x13VerifyEmailResponse\x12\x37\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32).rookery.user.v1.VerifyEmailResponse.Data\x1a*\n\x04\x44\x61ta\x12\x15\n\x08verified\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_verified\"\x19\n\x17SendVerificationRequest\"|\n\x18SendVerificationResponse\x12<\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32..rookery.user.v1.SendVerificationResponse.Data\x1a\"\n\x04\x44\x61ta\x12\x11\n\x04sent\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\x07\n\x05_sent\"L\n\x15\x46orgotPasswordRequest\x12\x1a\n\x08username\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01\x12\x17\n\x05\x65mail\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01\"\x80\x01\n\x16\x46orgotPasswordResponse\x12:\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32,.rookery.user.v1.ForgotPasswordResponse.Data\x1a*\n\x04\x44\x61ta\x12\x15\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_accepted\"S\n\x14ResetPasswordRequest\x12\x19\n\x05token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12 \n\x0cnew_password\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x08\x18\x80\x01\"x\n\x15ResetPasswordResponse\x12\x39\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32+.rookery.user.v1.ResetPasswordResponse.Data\x1a$\n\x04\x44\x61ta\x12\x12\n\x05reset\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\x08\n\x06_reset2\xac\x04\n\x0fRecoveryService\x12z\n\x0bVerifyEmail\x12#.rookery.user.v1.VerifyEmailRequest\x1a$.rookery.user.v1.VerifyEmailResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/auth/verify_email:\x01*\x12\x8e\x01\n\x10SendVerification\x12(.rookery.user.v1.SendVerificationRequest\x1a).rookery.user.v1.SendVerificationResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/auth/verify_email/send:\x01*\x12\x86\x01\n\x0e\x46orgotPassword\x12&.rookery.user.v1.ForgotPasswordRequest\x1a\'.rookery.user.v1.ForgotPasswordResponse\"#\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/auth/password/forgot:\x01*\x12\x82\x01\n\rResetPassword\x12%.rookery.user.v1.ResetPasswordRequest\x1a&.rookery.user.v1.ResetPasswordResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/auth/password/reset:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&rookery/user/v1/recovery_service.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1frookery/options/v1/access.proto\"/\n\x12VerifyEmailRequest\x12\x19\n\x05token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\"z\n\x13VerifyEmailResponse\x12\x37\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32).rookery.user.v1.VerifyEmailResponse.Data\x1a*\n\x04\x44\x61ta\x12\x15\n\x08verified\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_verified\"\x19\n\x17SendVerificationRequest\"|\n\x18SendVerificationResponse\x12<\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32..rookery.user.v1.SendVerificationResponse.Data\x1a\"\n\x04\x44\x61ta\x12\x11\n\x04sent\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\x07\n\x05_sent\"L\n\x15\x46orgotPasswordRequest\x12\x1a\n\x08username\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01\x12\x17\n\x05\x65mail\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01\"\x80\x01\n\x16\x46orgotPasswordResponse\x12:\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32,.rookery.user.v1.ForgotPasswordResponse.Data\x1a*\n\x04\x44\x61ta\x12\x15\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_accepted\"S\n\x14ResetPasswordRequest\x12\x19\n\x05token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12 \n\x0cnew_password\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x08\x18\x80\x01\"x\n\x15ResetPasswordResponse\x12\x39\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32+.rookery.user.v1.ResetPasswordResponse.Data\x1a$\n\x04\x44\x61ta\x12\x12\n\x05reset\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\x08\n\x06_reset2\xcc\x04\n\x0fRecoveryService\x12\x80\x01\n\x0bVerifyEmail\x12#.rookery.user.v1.VerifyEmailRequest\x1a$.rookery.user.v1.VerifyEmailResponse\"&\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/auth/verify_email:\x01*\x12\x9b\x01\n\x10SendVerification\x12(.rookery.user.v1.SendVerificationRequest\x1a).rookery.user.v1.SendVerificationResponse\"2\xa2\xbb\x18\t\x12\x07\x61\x63\x63ount\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/auth/verify_email/send:\x01*\x12\x8c\x01\n\x0e\x46orgotPassword\x12&.rookery.user.v1.ForgotPasswordRequest\x1a\'.rookery.user.v1.ForgotPasswordResponse\")\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1d\"\x18/v1/auth/password/forgot:\x01*\x12\x88\x01\n\rResetPassword\x12%.rookery.user.v1.ResetPasswordRequest\x1a&.rookery.user.v1.ResetPasswordResponse\"(\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1c\"\x17/v1/auth/password/reset:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,37 +45,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESETPASSWORDREQUEST'].fields_by_name['new_password']._loaded_options = None
   _globals['_RESETPASSWORDREQUEST'].fields_by_name['new_password']._serialized_options = b'\272H\007r\005\020\010\030\200\001'
   _globals['_RECOVERYSERVICE'].methods_by_name['VerifyEmail']._loaded_options = None
-  _globals['_RECOVERYSERVICE'].methods_by_name['VerifyEmail']._serialized_options = b'\202\323\344\223\002\032\"\025/v1/auth/verify_email:\001*'
+  _globals['_RECOVERYSERVICE'].methods_by_name['VerifyEmail']._serialized_options = b'\242\273\030\002\010\001\202\323\344\223\002\032\"\025/v1/auth/verify_email:\001*'
   _globals['_RECOVERYSERVICE'].methods_by_name['SendVerification']._loaded_options = None
-  _globals['_RECOVERYSERVICE'].methods_by_name['SendVerification']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/auth/verify_email/send:\001*'
+  _globals['_RECOVERYSERVICE'].methods_by_name['SendVerification']._serialized_options = b'\242\273\030\t\022\007account\202\323\344\223\002\037\"\032/v1/auth/verify_email/send:\001*'
   _globals['_RECOVERYSERVICE'].methods_by_name['ForgotPassword']._loaded_options = None
-  _globals['_RECOVERYSERVICE'].methods_by_name['ForgotPassword']._serialized_options = b'\202\323\344\223\002\035\"\030/v1/auth/password/forgot:\001*'
+  _globals['_RECOVERYSERVICE'].methods_by_name['ForgotPassword']._serialized_options = b'\242\273\030\002\010\001\202\323\344\223\002\035\"\030/v1/auth/password/forgot:\001*'
   _globals['_RECOVERYSERVICE'].methods_by_name['ResetPassword']._loaded_options = None
-  _globals['_RECOVERYSERVICE'].methods_by_name['ResetPassword']._serialized_options = b'\202\323\344\223\002\034\"\027/v1/auth/password/reset:\001*'
-  _globals['_VERIFYEMAILREQUEST']._serialized_start=118
-  _globals['_VERIFYEMAILREQUEST']._serialized_end=165
-  _globals['_VERIFYEMAILRESPONSE']._serialized_start=167
-  _globals['_VERIFYEMAILRESPONSE']._serialized_end=289
-  _globals['_VERIFYEMAILRESPONSE_DATA']._serialized_start=247
-  _globals['_VERIFYEMAILRESPONSE_DATA']._serialized_end=289
-  _globals['_SENDVERIFICATIONREQUEST']._serialized_start=291
-  _globals['_SENDVERIFICATIONREQUEST']._serialized_end=316
-  _globals['_SENDVERIFICATIONRESPONSE']._serialized_start=318
-  _globals['_SENDVERIFICATIONRESPONSE']._serialized_end=442
-  _globals['_SENDVERIFICATIONRESPONSE_DATA']._serialized_start=408
-  _globals['_SENDVERIFICATIONRESPONSE_DATA']._serialized_end=442
-  _globals['_FORGOTPASSWORDREQUEST']._serialized_start=444
-  _globals['_FORGOTPASSWORDREQUEST']._serialized_end=520
-  _globals['_FORGOTPASSWORDRESPONSE']._serialized_start=523
-  _globals['_FORGOTPASSWORDRESPONSE']._serialized_end=651
-  _globals['_FORGOTPASSWORDRESPONSE_DATA']._serialized_start=609
-  _globals['_FORGOTPASSWORDRESPONSE_DATA']._serialized_end=651
-  _globals['_RESETPASSWORDREQUEST']._serialized_start=653
-  _globals['_RESETPASSWORDREQUEST']._serialized_end=736
-  _globals['_RESETPASSWORDRESPONSE']._serialized_start=738
-  _globals['_RESETPASSWORDRESPONSE']._serialized_end=858
-  _globals['_RESETPASSWORDRESPONSE_DATA']._serialized_start=822
-  _globals['_RESETPASSWORDRESPONSE_DATA']._serialized_end=858
-  _globals['_RECOVERYSERVICE']._serialized_start=861
-  _globals['_RECOVERYSERVICE']._serialized_end=1417
+  _globals['_RECOVERYSERVICE'].methods_by_name['ResetPassword']._serialized_options = b'\242\273\030\002\010\001\202\323\344\223\002\034\"\027/v1/auth/password/reset:\001*'
+  _globals['_VERIFYEMAILREQUEST']._serialized_start=151
+  _globals['_VERIFYEMAILREQUEST']._serialized_end=198
+  _globals['_VERIFYEMAILRESPONSE']._serialized_start=200
+  _globals['_VERIFYEMAILRESPONSE']._serialized_end=322
+  _globals['_VERIFYEMAILRESPONSE_DATA']._serialized_start=280
+  _globals['_VERIFYEMAILRESPONSE_DATA']._serialized_end=322
+  _globals['_SENDVERIFICATIONREQUEST']._serialized_start=324
+  _globals['_SENDVERIFICATIONREQUEST']._serialized_end=349
+  _globals['_SENDVERIFICATIONRESPONSE']._serialized_start=351
+  _globals['_SENDVERIFICATIONRESPONSE']._serialized_end=475
+  _globals['_SENDVERIFICATIONRESPONSE_DATA']._serialized_start=441
+  _globals['_SENDVERIFICATIONRESPONSE_DATA']._serialized_end=475
+  _globals['_FORGOTPASSWORDREQUEST']._serialized_start=477
+  _globals['_FORGOTPASSWORDREQUEST']._serialized_end=553
+  _globals['_FORGOTPASSWORDRESPONSE']._serialized_start=556
+  _globals['_FORGOTPASSWORDRESPONSE']._serialized_end=684
+  _globals['_FORGOTPASSWORDRESPONSE_DATA']._serialized_start=642
+  _globals['_FORGOTPASSWORDRESPONSE_DATA']._serialized_end=684
+  _globals['_RESETPASSWORDREQUEST']._serialized_start=686
+  _globals['_RESETPASSWORDREQUEST']._serialized_end=769
+  _globals['_RESETPASSWORDRESPONSE']._serialized_start=771
+  _globals['_RESETPASSWORDRESPONSE']._serialized_end=891
+  _globals['_RESETPASSWORDRESPONSE_DATA']._serialized_start=855
+  _globals['_RESETPASSWORDRESPONSE_DATA']._serialized_end=891
+  _globals['_RECOVERYSERVICE']._serialized_start=894
+  _globals['_RECOVERYSERVICE']._serialized_end=1482
 # @@protoc_insertion_point(module_scope)

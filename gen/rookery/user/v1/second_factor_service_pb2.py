@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from rookery.options.v1 import access_pb2 as rookery_dot_options_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+rookery/user/v1/second_factor_service.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\"\x18\n\x16GetSecondFactorRequest\"\xba\x01\n\x17GetSecondFactorResponse\x12;\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32-.rookery.user.v1.GetSecondFactorResponse.Data\x1a\x62\n\x04\x44\x61ta\x12\x14\n\x07\x65nabled\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12 \n\x13recovery_codes_left\x18\x02 \x01(\x05H\x01\x88\x01\x01\x42\n\n\x08_enabledB\x16\n\x14_recovery_codes_left\"8\n\x18\x45nrolSecondFactorRequest\x12\x1c\n\x08password\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"\xac\x01\n\x19\x45nrolSecondFactorResponse\x12=\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32/.rookery.user.v1.EnrolSecondFactorResponse.Data\x1aP\n\x04\x44\x61ta\x12\x13\n\x06secret\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0botpauth_uri\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07_secretB\x0e\n\x0c_otpauth_uri\"5\n\x1a\x43onfirmSecondFactorRequest\x12\x17\n\x04\x63ode\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \"\xaa\x01\n\x1b\x43onfirmSecondFactorResponse\x12?\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x31.rookery.user.v1.ConfirmSecondFactorResponse.Data\x1aJ\n\x04\x44\x61ta\x12\x14\n\x07\x65nabled\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12 \n\x0erecovery_codes\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\nB\n\n\x08_enabled\":\n\x1a\x44isableSecondFactorRequest\x12\x1c\n\x08password\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"\x88\x01\n\x1b\x44isableSecondFactorResponse\x12?\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x31.rookery.user.v1.DisableSecondFactorResponse.Data\x1a(\n\x04\x44\x61ta\x12\x14\n\x07\x65nabled\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_enabled2\xc3\x04\n\x13SecondFactorService\x12{\n\x0fGetSecondFactor\x12\'.rookery.user.v1.GetSecondFactorRequest\x1a(.rookery.user.v1.GetSecondFactorResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/auth/totp\x12\x84\x01\n\x11\x45nrolSecondFactor\x12).rookery.user.v1.EnrolSecondFactorRequest\x1a*.rookery.user.v1.EnrolSecondFactorResponse\"\x18\x82\xd3\xe4\x93\x02\x12\"\r/v1/auth/totp:\x01*\x12\x92\x01\n\x13\x43onfirmSecondFactor\x12+.rookery.user.v1.ConfirmSecondFactorRequest\x1a,.rookery.user.v1.ConfirmSecondFactorResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/auth/totp/confirm:\x01*\x12\x92\x01\n\x13\x44isableSecondFactor\x12+.rookery.user.v1.DisableSecondFactorRequest\x1a,.rookery.user.v1.DisableSecondFactorResponse\" \x82\xd3\xe4\x93\x02\x1a\"\x15/v1/auth/totp/disable:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+rookery/user/v1/second_factor_service.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1frookery/options/v1/access.proto\"\x18\n\x16GetSecondFactorRequest\"\xba\x01\n\x17GetSecondFactorResponse\x12;\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32-.rookery.user.v1.GetSecondFactorResponse.Data\x1a\x62\n\x04\x44\x61ta\x12\x14\n\x07\x65nabled\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12 \n\x13recovery_codes_left\x18\x02 \x01(\x05H\x01\x88\x01\x01\x42\n\n\x08_enabledB\x16\n\x14_recovery_codes_left\"8\n\x18\x45nrolSecondFactorRequest\x12\x1c\n\x08password\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"\xac\x01\n\x19\x45nrolSecondFactorResponse\x12=\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32/.rookery.user.v1.EnrolSecondFactorResponse.Data\x1aP\n\x04\x44\x61ta\x12\x13\n\x06secret\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x18\n\x0botpauth_uri\x18\x02 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07_secretB\x0e\n\x0c_otpauth_uri\"5\n\x1a\x43onfirmSecondFactorRequest\x12\x17\n\x04\x63ode\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 \"\xaa\x01\n\x1b\x43onfirmSecondFactorResponse\x12?\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x31.rookery.user.v1.ConfirmSecondFactorResponse.Data\x1aJ\n\x04\x44\x61ta\x12\x14\n\x07\x65nabled\x18\x01 \x01(\x08H\x00\x88\x01\x01\x12 \n\x0erecovery_codes\x18\x02 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\nB\n\n\x08_enabled\":\n\x1a\x44isableSecondFactorRequest\x12\x1c\n\x08password\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x01\"\x88\x01\n\x1b\x44isableSecondFactorResponse\x12?\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x31.rookery.user.v1.DisableSecondFactorResponse.Data\x1a(\n\x04\x44\x61ta\x12\x14\n\x07\x65nabled\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\n\n\x08_enabled2\xf8\x04\n\x13SecondFactorService\x12\x88\x01\n\x0fGetSecondFactor\x12\'.rookery.user.v1.GetSecondFactorRequest\x1a(.rookery.user.v1.GetSecondFactorResponse\"\"\xa2\xbb\x18\t\x12\x07\x61\x63\x63ount\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/auth/totp\x12\x91\x01\n\x11\x45nrolSecondFactor\x12).rookery.user.v1.EnrolSecondFactorRequest\x1a*.rookery.user.v1.EnrolSecondFactorResponse\"%\xa2\xbb\x18\t\x12\x07\x61\x63\x63ount\x82\xd3\xe4\x93\x02\x12\"\r/v1/auth/totp:\x01*\x12\x9f\x01\n\x13\x43onfirmSecondFactor\x12+.rookery.user.v1.ConfirmSecondFactorRequest\x1a,.rookery.user.v1.ConfirmSecondFactorResponse\"-\xa2\xbb\x18\t\x12\x07\x61\x63\x63ount\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/auth/totp/confirm:\x01*\x12\x9f\x01\n\x13\x44isableSecondFactor\x12+.rookery.user.v1.DisableSecondFactorRequest\x1a,.rookery.user.v1.DisableSecondFactorResponse\"-\xa2\xbb\x18\t\x12\x07\x61\x63\x63ount\x82\xd3\xe4\x93\x02\x1a\"\x15/v1/auth/totp/disable:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,37 +43,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DISABLESECONDFACTORREQUEST'].fields_by_name['password']._loaded_options = None
   _globals['_DISABLESECONDFACTORREQUEST'].fields_by_name['password']._serialized_options = b'\272H\007r\005\020\001\030\200\001'
   _globals['_SECONDFACTORSERVICE'].methods_by_name['GetSecondFactor']._loaded_options = None
-  _globals['_SECONDFACTORSERVICE'].methods_by_name['GetSecondFactor']._serialized_options = b'\202\323\344\223\002\017\022\r/v1/auth/totp'
+  _globals['_SECONDFACTORSERVICE'].methods_by_name['GetSecondFactor']._serialized_options = b'\242\273\030\t\022\007account\202\323\344\223\002\017\022\r/v1/auth/totp'
   _globals['_SECONDFACTORSERVICE'].methods_by_name['EnrolSecondFactor']._loaded_options = None
-  _globals['_SECONDFACTORSERVICE'].methods_by_name['EnrolSecondFactor']._serialized_options = b'\202\323\344\223\002\022\"\r/v1/auth/totp:\001*'
+  _globals['_SECONDFACTORSERVICE'].methods_by_name['EnrolSecondFactor']._serialized_options = b'\242\273\030\t\022\007account\202\323\344\223\002\022\"\r/v1/auth/totp:\001*'
   _globals['_SECONDFACTORSERVICE'].methods_by_name['ConfirmSecondFactor']._loaded_options = None
-  _globals['_SECONDFACTORSERVICE'].methods_by_name['ConfirmSecondFactor']._serialized_options = b'\202\323\344\223\002\032\"\025/v1/auth/totp/confirm:\001*'
+  _globals['_SECONDFACTORSERVICE'].methods_by_name['ConfirmSecondFactor']._serialized_options = b'\242\273\030\t\022\007account\202\323\344\223\002\032\"\025/v1/auth/totp/confirm:\001*'
   _globals['_SECONDFACTORSERVICE'].methods_by_name['DisableSecondFactor']._loaded_options = None
-  _globals['_SECONDFACTORSERVICE'].methods_by_name['DisableSecondFactor']._serialized_options = b'\202\323\344\223\002\032\"\025/v1/auth/totp/disable:\001*'
-  _globals['_GETSECONDFACTORREQUEST']._serialized_start=123
-  _globals['_GETSECONDFACTORREQUEST']._serialized_end=147
-  _globals['_GETSECONDFACTORRESPONSE']._serialized_start=150
-  _globals['_GETSECONDFACTORRESPONSE']._serialized_end=336
-  _globals['_GETSECONDFACTORRESPONSE_DATA']._serialized_start=238
-  _globals['_GETSECONDFACTORRESPONSE_DATA']._serialized_end=336
-  _globals['_ENROLSECONDFACTORREQUEST']._serialized_start=338
-  _globals['_ENROLSECONDFACTORREQUEST']._serialized_end=394
-  _globals['_ENROLSECONDFACTORRESPONSE']._serialized_start=397
-  _globals['_ENROLSECONDFACTORRESPONSE']._serialized_end=569
-  _globals['_ENROLSECONDFACTORRESPONSE_DATA']._serialized_start=489
-  _globals['_ENROLSECONDFACTORRESPONSE_DATA']._serialized_end=569
-  _globals['_CONFIRMSECONDFACTORREQUEST']._serialized_start=571
-  _globals['_CONFIRMSECONDFACTORREQUEST']._serialized_end=624
-  _globals['_CONFIRMSECONDFACTORRESPONSE']._serialized_start=627
-  _globals['_CONFIRMSECONDFACTORRESPONSE']._serialized_end=797
-  _globals['_CONFIRMSECONDFACTORRESPONSE_DATA']._serialized_start=723
-  _globals['_CONFIRMSECONDFACTORRESPONSE_DATA']._serialized_end=797
-  _globals['_DISABLESECONDFACTORREQUEST']._serialized_start=799
-  _globals['_DISABLESECONDFACTORREQUEST']._serialized_end=857
-  _globals['_DISABLESECONDFACTORRESPONSE']._serialized_start=860
-  _globals['_DISABLESECONDFACTORRESPONSE']._serialized_end=996
-  _globals['_DISABLESECONDFACTORRESPONSE_DATA']._serialized_start=956
-  _globals['_DISABLESECONDFACTORRESPONSE_DATA']._serialized_end=996
-  _globals['_SECONDFACTORSERVICE']._serialized_start=999
-  _globals['_SECONDFACTORSERVICE']._serialized_end=1578
+  _globals['_SECONDFACTORSERVICE'].methods_by_name['DisableSecondFactor']._serialized_options = b'\242\273\030\t\022\007account\202\323\344\223\002\032\"\025/v1/auth/totp/disable:\001*'
+  _globals['_GETSECONDFACTORREQUEST']._serialized_start=156
+  _globals['_GETSECONDFACTORREQUEST']._serialized_end=180
+  _globals['_GETSECONDFACTORRESPONSE']._serialized_start=183
+  _globals['_GETSECONDFACTORRESPONSE']._serialized_end=369
+  _globals['_GETSECONDFACTORRESPONSE_DATA']._serialized_start=271
+  _globals['_GETSECONDFACTORRESPONSE_DATA']._serialized_end=369
+  _globals['_ENROLSECONDFACTORREQUEST']._serialized_start=371
+  _globals['_ENROLSECONDFACTORREQUEST']._serialized_end=427
+  _globals['_ENROLSECONDFACTORRESPONSE']._serialized_start=430
+  _globals['_ENROLSECONDFACTORRESPONSE']._serialized_end=602
+  _globals['_ENROLSECONDFACTORRESPONSE_DATA']._serialized_start=522
+  _globals['_ENROLSECONDFACTORRESPONSE_DATA']._serialized_end=602
+  _globals['_CONFIRMSECONDFACTORREQUEST']._serialized_start=604
+  _globals['_CONFIRMSECONDFACTORREQUEST']._serialized_end=657
+  _globals['_CONFIRMSECONDFACTORRESPONSE']._serialized_start=660
+  _globals['_CONFIRMSECONDFACTORRESPONSE']._serialized_end=830
+  _globals['_CONFIRMSECONDFACTORRESPONSE_DATA']._serialized_start=756
+  _globals['_CONFIRMSECONDFACTORRESPONSE_DATA']._serialized_end=830
+  _globals['_DISABLESECONDFACTORREQUEST']._serialized_start=832
+  _globals['_DISABLESECONDFACTORREQUEST']._serialized_end=890
+  _globals['_DISABLESECONDFACTORRESPONSE']._serialized_start=893
+  _globals['_DISABLESECONDFACTORRESPONSE']._serialized_end=1029
+  _globals['_DISABLESECONDFACTORRESPONSE_DATA']._serialized_start=989
+  _globals['_DISABLESECONDFACTORRESPONSE_DATA']._serialized_end=1029
+  _globals['_SECONDFACTORSERVICE']._serialized_start=1032
+  _globals['_SECONDFACTORSERVICE']._serialized_end=1664
 # @@protoc_insertion_point(module_scope)

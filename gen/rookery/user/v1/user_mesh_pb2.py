@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from rookery.options.v1 import callers_pb2 as rookery_dot_options_dot_v1_dot_callers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frookery/user/v1/user_mesh.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a rookery/options/v1/callers.proto\".\n\x14\x42\x61tchGetUsersRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"(\n\x15\x42\x61tchGetUsersResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"6\n\x17ResolveUsernamesRequest\x12\x1b\n\tusernames\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"\'\n\x18ResolveUsernamesResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x03\"C\n\x14SetSuspensionRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x11\n\tsuspended\x18\x02 \x01(\x08\"\x17\n\x15SetSuspensionResponse2\xff\x02\n\x0fUserMeshService\x12~\n\rBatchGetUsers\x12%.rookery.user.v1.BatchGetUsersRequest\x1a&.rookery.user.v1.BatchGetUsersResponse\"\x1e\xd2\x99\x19\x05graph\xd2\x99\x19\x05tweet\xd2\x99\x19\x08timeline\x12~\n\x10ResolveUsernames\x12(.rookery.user.v1.ResolveUsernamesRequest\x1a).rookery.user.v1.ResolveUsernamesResponse\"\x15\xd2\x99\x19\x05tweet\xd2\x99\x19\x08operator\x12l\n\rSetSuspension\x12%.rookery.user.v1.SetSuspensionRequest\x1a&.rookery.user.v1.SetSuspensionResponse\"\x0c\xd2\x99\x19\x08operatorb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1frookery/user/v1/user_mesh.proto\x12\x0frookery.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a rookery/options/v1/callers.proto\".\n\x14\x42\x61tchGetUsersRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\"(\n\x15\x42\x61tchGetUsersResponse\x12\x0f\n\x07records\x18\x01 \x03(\x0c\"6\n\x17ResolveUsernamesRequest\x12\x1b\n\tusernames\x18\x01 \x03(\tB\x08\xbaH\x05\x92\x01\x02\x10\x64\"\'\n\x18ResolveUsernamesResponse\x12\x0b\n\x03ids\x18\x01 \x03(\x03\"C\n\x14SetSuspensionRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x11\n\tsuspended\x18\x02 \x01(\x08\"\x17\n\x15SetSuspensionResponse\"P\n\x18ListEndedSessionsRequest\x12\x19\n\x08\x61\x66ter_ms\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x19\n\x08\x61\x66ter_id\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18@\",\n\x0c\x45ndedSession\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x10\n\x08\x65nded_ms\x18\x02 \x01(\x03\"k\n\x19ListEndedSessionsResponse\x12/\n\x08sessions\x18\x01 \x03(\x0b\x32\x1d.rookery.user.v1.EndedSession\x12\x0f\n\x07keep_ms\x18\x02 \x01(\x03\x12\x0c\n\x04more\x18\x03 \x01(\x08\"\x9b\x01\n\x0eSetRoleRequest\x12\x1b\n\x08username\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18\x0f\x12[\n\x04role\x18\x02 \x01(\tBM\xbaHJ\xba\x01G\n\x04role\x12\x1fmust be 1 to 32 of a to z and _\x1a\x1ethis.matches(\'^[a-z_]{1,32}$\')\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"\x11\n\x0fSetRoleResponse2\xe8\x04\n\x0fUserMeshService\x12~\n\rBatchGetUsers\x12%.rookery.user.v1.BatchGetUsersRequest\x1a&.rookery.user.v1.BatchGetUsersResponse\"\x1e\xd2\x99\x19\x05graph\xd2\x99\x19\x05tweet\xd2\x99\x19\x08timeline\x12~\n\x10ResolveUsernames\x12(.rookery.user.v1.ResolveUsernamesRequest\x1a).rookery.user.v1.ResolveUsernamesResponse\"\x15\xd2\x99\x19\x05tweet\xd2\x99\x19\x08operator\x12l\n\rSetSuspension\x12%.rookery.user.v1.SetSuspensionRequest\x1a&.rookery.user.v1.SetSuspensionResponse\"\x0c\xd2\x99\x19\x08operator\x12\x8a\x01\n\x11ListEndedSessions\x12).rookery.user.v1.ListEndedSessionsRequest\x1a*.rookery.user.v1.ListEndedSessionsResponse\"\x1e\xd2\x99\x19\x05graph\xd2\x99\x19\x08timeline\xd2\x99\x19\x05tweet\x12Z\n\x07SetRole\x12\x1f.rookery.user.v1.SetRoleRequest\x1a .rookery.user.v1.SetRoleResponse\"\x0c\xd2\x99\x19\x08operatorb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,12 +39,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVEUSERNAMESREQUEST'].fields_by_name['usernames']._serialized_options = b'\272H\005\222\001\002\020d'
   _globals['_SETSUSPENSIONREQUEST'].fields_by_name['user_id']._loaded_options = None
   _globals['_SETSUSPENSIONREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_LISTENDEDSESSIONSREQUEST'].fields_by_name['after_ms']._loaded_options = None
+  _globals['_LISTENDEDSESSIONSREQUEST'].fields_by_name['after_ms']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_LISTENDEDSESSIONSREQUEST'].fields_by_name['after_id']._loaded_options = None
+  _globals['_LISTENDEDSESSIONSREQUEST'].fields_by_name['after_id']._serialized_options = b'\272H\004z\002\030@'
+  _globals['_SETROLEREQUEST'].fields_by_name['username']._loaded_options = None
+  _globals['_SETROLEREQUEST'].fields_by_name['username']._serialized_options = b'\272H\006r\004\020\001\030\017'
+  _globals['_SETROLEREQUEST'].fields_by_name['role']._loaded_options = None
+  _globals['_SETROLEREQUEST'].fields_by_name['role']._serialized_options = b'\272HJ\272\001G\n\004role\022\037must be 1 to 32 of a to z and _\032\036this.matches(\'^[a-z_]{1,32}$\')'
   _globals['_USERMESHSERVICE'].methods_by_name['BatchGetUsers']._loaded_options = None
   _globals['_USERMESHSERVICE'].methods_by_name['BatchGetUsers']._serialized_options = b'\322\231\031\005graph\322\231\031\005tweet\322\231\031\010timeline'
   _globals['_USERMESHSERVICE'].methods_by_name['ResolveUsernames']._loaded_options = None
   _globals['_USERMESHSERVICE'].methods_by_name['ResolveUsernames']._serialized_options = b'\322\231\031\005tweet\322\231\031\010operator'
   _globals['_USERMESHSERVICE'].methods_by_name['SetSuspension']._loaded_options = None
   _globals['_USERMESHSERVICE'].methods_by_name['SetSuspension']._serialized_options = b'\322\231\031\010operator'
+  _globals['_USERMESHSERVICE'].methods_by_name['ListEndedSessions']._loaded_options = None
+  _globals['_USERMESHSERVICE'].methods_by_name['ListEndedSessions']._serialized_options = b'\322\231\031\005graph\322\231\031\010timeline\322\231\031\005tweet'
+  _globals['_USERMESHSERVICE'].methods_by_name['SetRole']._loaded_options = None
+  _globals['_USERMESHSERVICE'].methods_by_name['SetRole']._serialized_options = b'\322\231\031\010operator'
   _globals['_BATCHGETUSERSREQUEST']._serialized_start=115
   _globals['_BATCHGETUSERSREQUEST']._serialized_end=161
   _globals['_BATCHGETUSERSRESPONSE']._serialized_start=163
@@ -57,6 +69,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETSUSPENSIONREQUEST']._serialized_end=369
   _globals['_SETSUSPENSIONRESPONSE']._serialized_start=371
   _globals['_SETSUSPENSIONRESPONSE']._serialized_end=394
-  _globals['_USERMESHSERVICE']._serialized_start=397
-  _globals['_USERMESHSERVICE']._serialized_end=780
+  _globals['_LISTENDEDSESSIONSREQUEST']._serialized_start=396
+  _globals['_LISTENDEDSESSIONSREQUEST']._serialized_end=476
+  _globals['_ENDEDSESSION']._serialized_start=478
+  _globals['_ENDEDSESSION']._serialized_end=522
+  _globals['_LISTENDEDSESSIONSRESPONSE']._serialized_start=524
+  _globals['_LISTENDEDSESSIONSRESPONSE']._serialized_end=631
+  _globals['_SETROLEREQUEST']._serialized_start=634
+  _globals['_SETROLEREQUEST']._serialized_end=789
+  _globals['_SETROLERESPONSE']._serialized_start=791
+  _globals['_SETROLERESPONSE']._serialized_end=808
+  _globals['_USERMESHSERVICE']._serialized_start=811
+  _globals['_USERMESHSERVICE']._serialized_end=1427
 # @@protoc_insertion_point(module_scope)

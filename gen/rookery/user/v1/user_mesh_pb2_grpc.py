@@ -51,6 +51,16 @@ class UserMeshServiceStub:
                 request_serializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetSuspensionRequest.SerializeToString,
                 response_deserializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetSuspensionResponse.FromString,
                 _registered_method=True)
+        self.ListEndedSessions = channel.unary_unary(
+                '/rookery.user.v1.UserMeshService/ListEndedSessions',
+                request_serializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.ListEndedSessionsRequest.SerializeToString,
+                response_deserializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.ListEndedSessionsResponse.FromString,
+                _registered_method=True)
+        self.SetRole = channel.unary_unary(
+                '/rookery.user.v1.UserMeshService/SetRole',
+                request_serializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetRoleRequest.SerializeToString,
+                response_deserializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetRoleResponse.FromString,
+                _registered_method=True)
 
 
 class UserMeshServiceServicer:
@@ -84,6 +94,24 @@ class UserMeshServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEndedSessions(self, request, context):
+        """ListEndedSessions lists sessions that ended while access tokens of theirs
+        may be good, in the order of their ends. Callers: every service with public
+        RPCs, each 2 s (mesh/sessions.py). Access: a range of an index.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetRole(self, request, context):
+        """SetRole gives a person a role, or takes it away and ends all of their
+        sessions, as tokens carry it. Callers: operators. Access: one row, session
+        rows of one person. Errors: NOT_FOUND for nobody.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UserMeshServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -101,6 +129,16 @@ def add_UserMeshServiceServicer_to_server(servicer, server):
                     servicer.SetSuspension,
                     request_deserializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetSuspensionRequest.FromString,
                     response_serializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetSuspensionResponse.SerializeToString,
+            ),
+            'ListEndedSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEndedSessions,
+                    request_deserializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.ListEndedSessionsRequest.FromString,
+                    response_serializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.ListEndedSessionsResponse.SerializeToString,
+            ),
+            'SetRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRole,
+                    request_deserializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetRoleRequest.FromString,
+                    response_serializer=rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetRoleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -186,6 +224,60 @@ class UserMeshService:
             '/rookery.user.v1.UserMeshService/SetSuspension',
             rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetSuspensionRequest.SerializeToString,
             rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetSuspensionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEndedSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.user.v1.UserMeshService/ListEndedSessions',
+            rookery_dot_user_dot_v1_dot_user__mesh__pb2.ListEndedSessionsRequest.SerializeToString,
+            rookery_dot_user_dot_v1_dot_user__mesh__pb2.ListEndedSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rookery.user.v1.UserMeshService/SetRole',
+            rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetRoleRequest.SerializeToString,
+            rookery_dot_user_dot_v1_dot_user__mesh__pb2.SetRoleResponse.FromString,
             options,
             channel_credentials,
             insecure,

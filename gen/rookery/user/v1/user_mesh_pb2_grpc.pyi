@@ -49,6 +49,16 @@ class UserMeshServiceStub:
     back. Callers: operators; `moderation` when it is there. Access: one row,
     session rows of one person. Errors: NOT_FOUND for nobody.
     """
+    ListEndedSessions: _grpc.UnaryUnaryMultiCallable[_user_mesh_pb2.ListEndedSessionsRequest, _user_mesh_pb2.ListEndedSessionsResponse]
+    """ListEndedSessions lists sessions that ended while access tokens of theirs
+    may be good, in the order of their ends. Callers: every service with public
+    RPCs, each 2 s (mesh/sessions.py). Access: a range of an index.
+    """
+    SetRole: _grpc.UnaryUnaryMultiCallable[_user_mesh_pb2.SetRoleRequest, _user_mesh_pb2.SetRoleResponse]
+    """SetRole gives a person a role, or takes it away and ends all of their
+    sessions, as tokens carry it. Callers: operators. Access: one row, session
+    rows of one person. Errors: NOT_FOUND for nobody.
+    """
 
 @_typing.type_check_only
 class UserMeshServiceAsyncStub(UserMeshServiceStub):
@@ -70,6 +80,16 @@ class UserMeshServiceAsyncStub(UserMeshServiceStub):
     """SetSuspension takes an account away, and all of its sessions, or gives it
     back. Callers: operators; `moderation` when it is there. Access: one row,
     session rows of one person. Errors: NOT_FOUND for nobody.
+    """
+    ListEndedSessions: _aio.UnaryUnaryMultiCallable[_user_mesh_pb2.ListEndedSessionsRequest, _user_mesh_pb2.ListEndedSessionsResponse]  # type: ignore[assignment]
+    """ListEndedSessions lists sessions that ended while access tokens of theirs
+    may be good, in the order of their ends. Callers: every service with public
+    RPCs, each 2 s (mesh/sessions.py). Access: a range of an index.
+    """
+    SetRole: _aio.UnaryUnaryMultiCallable[_user_mesh_pb2.SetRoleRequest, _user_mesh_pb2.SetRoleResponse]  # type: ignore[assignment]
+    """SetRole gives a person a role, or takes it away and ends all of their
+    sessions, as tokens carry it. Callers: operators. Access: one row, session
+    rows of one person. Errors: NOT_FOUND for nobody.
     """
 
 class UserMeshServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -107,6 +127,28 @@ class UserMeshServiceServicer(metaclass=_abc_1.ABCMeta):
         """SetSuspension takes an account away, and all of its sessions, or gives it
         back. Callers: operators; `moderation` when it is there. Access: one row,
         session rows of one person. Errors: NOT_FOUND for nobody.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEndedSessions(
+        self,
+        request: _user_mesh_pb2.ListEndedSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_mesh_pb2.ListEndedSessionsResponse, _abc.Awaitable[_user_mesh_pb2.ListEndedSessionsResponse]]:
+        """ListEndedSessions lists sessions that ended while access tokens of theirs
+        may be good, in the order of their ends. Callers: every service with public
+        RPCs, each 2 s (mesh/sessions.py). Access: a range of an index.
+        """
+
+    @_abc_1.abstractmethod
+    def SetRole(
+        self,
+        request: _user_mesh_pb2.SetRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_mesh_pb2.SetRoleResponse, _abc.Awaitable[_user_mesh_pb2.SetRoleResponse]]:
+        """SetRole gives a person a role, or takes it away and ends all of their
+        sessions, as tokens carry it. Callers: operators. Access: one row, session
+        rows of one person. Errors: NOT_FOUND for nobody.
         """
 
 def add_UserMeshServiceServicer_to_server(servicer: UserMeshServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
