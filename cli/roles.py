@@ -14,6 +14,7 @@ from cli.options import data_option
 from cli.state import running_state
 from mesh.client import Destination
 from mesh.errors import MeshError
+from mesh.tls import Identity
 
 
 @click.group()
@@ -25,8 +26,9 @@ def roles() -> None:
 
 
 async def _set(data: Path, username: str, role: str, granted: bool) -> None:
-    target = running_state(data)["processes"]["user"]["target"]
-    user = Destination("user", target, UserMeshServiceStub)
+    process = running_state(data)["processes"]["user"]
+    identity = Identity(Path(process["identity"])) if process["identity"] else None
+    user = Destination("user", process["target"], UserMeshServiceStub, identity=identity)
     try:
         await user.call(user.stub.SetRole, SetRoleRequest(username=username, role=role, granted=granted))
     except MeshError as error:
