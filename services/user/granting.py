@@ -56,8 +56,8 @@ class Granting:
         """
         credentials = current().credentials
         shown = basic(credentials)
-        if credentials and shown is None:
-            raise unknown_client()
+        if shown is None and credentials.lower().startswith("basic"):
+            raise unknown_client()  # another scheme is of no account here, as at all operations that need no token
         if shown and ("client_secret" in form or form.get("client_id", shown[0]) != shown[0]):
             raise oauth_error("invalid_request", "A client shows itself in one way only.")
         name, secret = shown or (form.get("client_id", ""), form.get("client_secret", ""))
