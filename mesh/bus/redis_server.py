@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
-import redis.asyncio as redis
 import structlog
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -28,6 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from mesh.bus.base import Message
 from mesh.bus.outage import Outage
 from mesh.errors import Unavailable
+from mesh.resp import Connections, packed
 
 INCARNATION_KEY = "bus:incarnation"
 
@@ -88,7 +86,7 @@ class Server:
 
     Args:
         url: `redis://host:port/db`, `rediss://...` or `unix:///path?db=0`.
-        connections: in the pool; with 1, a single connection that tells when it was lost.
+        connections: at once; with 1, a single connection that tells when it was lost, for one caller at a time.
         deadline: seconds for one exchange.
         outage: is told of each exchange that worked or did not.
     """
@@ -96,20 +94,8 @@ class Server:
     def __init__(self, url: str, *, connections: int, deadline: float, outage: Outage) -> None:
         self._deadline = deadline
         self._outage = outage
-        options: dict[str, Any] = {
-            "decode_responses": False,
-            "protocol": 2,
-            "socket_timeout": deadline,
-            "socket_connect_timeout": deadline,
-            "retry": Retry(NoBackoff(), 0),  # retries are decided where it is known what a lost answer means
-            "driver_info": None,
-        }
-        if connections > 1:
-            pool = redis.BlockingConnectionPool.from_url(url, max_connections=connections, timeout=deadline, **options)
-            self._client = redis.Redis.from_pool(pool)
-        else:
-            self._client = redis.Redis.from_url(url, single_connection_client=True, **options)
-        self._client.response_callbacks.clear()
+        self._connections = Connections(url, most=connections, connect_s=deadline)
+        self._single = self._connections.one() if connections == 1 else None
 
     async def call(self, *command: str | bytes | int | float) -> Any:
         """One command.
@@ -118,16 +104,9 @@ class Server:
             Unavailable: no answer in time, or the server cannot do it now.
             redis.exceptions.ResponseError: the server refuses the command.
         """
-        try:
-            async with asyncio.timeout(self._deadline * 1.5):
-                answer = await cast("Any", self._client).execute_command(*command)
-        except ResponseError as error:
-            if isinstance(error, _DOWN):
-                raise self._unavailable(error) from error
-            raise
-        except (*_DOWN, AuthenticationError) as error:
-            raise self._unavailable(error) from error
-        self._outage.ended()
+        [answer] = await self.calls([command])
+        if isinstance(answer, ResponseError):
+            raise answer
         return answer
 
     async def calls(self, commands: Sequence[Command]) -> list[Any]:
@@ -138,17 +117,10 @@ class Server:
         """
         if not commands:
             return []
-        if len(commands) == 1:
-            try:
-                return [await self.call(*commands[0])]
-            except ResponseError as error:
-                return [error]
+        whole = packed(commands)
         try:
-            async with asyncio.timeout(self._deadline * 1.5):
-                pipeline = cast("Any", self._client.pipeline(transaction=False))
-                for command in commands:
-                    pipeline.execute_command(*command)
-                answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            async with asyncio.timeout(self._deadline):
+                answers = await (self._single or self._connections).trip(whole, len(commands))
         except (*_DOWN, AuthenticationError) as error:
             raise self._unavailable(error) from error
         for answer in answers:
@@ -164,7 +136,9 @@ class Server:
     async def close(self) -> None:
         try:
             async with asyncio.timeout(self._deadline):
-                await self._client.aclose(close_connection_pool=True)
+                if self._single is not None:
+                    await self._single.close()
+                await self._connections.close()
         except (RedisError, OSError, TimeoutError) as error:
             _log.warning("closing a connection failed", error=f"{type(error).__name__}: {error}")
 

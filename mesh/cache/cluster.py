@@ -24,8 +24,9 @@ from redis.exceptions import ResponseError
 
 from mesh.cache.keys import SLOTS, slot
 from mesh.cache.node import Access, Late, Lost, Node, Refusal, Sent, answers_of
-from mesh.cache.store import TIMEOUT_S, Answer, CacheGone, CacheStore, Command, Script, packed
+from mesh.cache.store import TIMEOUT_S, Answer, CacheGone, CacheStore, Command, Script
 from mesh.context import shared
+from mesh.resp import packed
 from mesh.settings import SettingError
 
 _TRIES = 7

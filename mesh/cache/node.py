@@ -16,10 +16,11 @@ from typing import NamedTuple, cast
 
 from hiredis import Reader
 
-from mesh.cache.store import TIMEOUT_S, Answer, CacheGone, Command, packed
+from mesh.cache.store import TIMEOUT_S, Answer, CacheGone, Command
 from mesh.context import shared
 from mesh.errors import Unavailable
 from mesh.resilience.breaker import Breaker
+from mesh.resp import packed
 
 _WRITERS = 4  # connections for writes: each holds up the next write on it until a replica has it
 _WAITING = 1_024  # trips on one connection; a node that is well has a few

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import redis.asyncio as redis
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from mesh.cache.store import TIMEOUT_S, Answer, CacheGone, CacheStore, Command, Script, packed
+from mesh.cache.store import TIMEOUT_S, Answer, CacheGone, CacheStore, Command, Script
 from mesh.errors import Unavailable
 from mesh.resilience.breaker import Breaker
+from mesh.resp import Connections, packed
 
 T = TypeVar("T")
 
@@ -35,11 +34,10 @@ class Server(CacheStore):
             timeout=TIMEOUT_S,
             socket_timeout=TIMEOUT_S,
             socket_connect_timeout=TIMEOUT_S,
-            # Once more on a connection that the server closed; a trip that came too late once would do so twice.
-            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
             protocol=2,
         )
         self._client = redis.Redis(connection_pool=pool)
+        self._connections = Connections(url, most=connections, connect_s=TIMEOUT_S)
         self._breaker = Breaker("cache", threshold=5, open_s=0.2, max_open_s=1.0)
 
     @property
@@ -48,10 +46,7 @@ class Server(CacheStore):
         return self._client
 
     async def exchange(self, commands: Sequence[Command]) -> list[Answer]:
-        """See CacheStore.
-
-        Without the client's pipeline, which takes more CPU than all else that a request for a page does.
-        """
+        """See CacheStore."""
         if not commands:
             return []
         whole = packed(commands)
@@ -67,6 +62,7 @@ class Server(CacheStore):
         """See CacheStore."""
         await self._client.aclose()
         await self._client.connection_pool.disconnect()
+        await self._connections.close()
 
     async def _guarded(self, trip: Callable[[], Awaitable[T]]) -> T:
         """Makes one trip. Raises CacheGone when the server does not answer, or did not a moment ago."""
@@ -95,29 +91,12 @@ class Server(CacheStore):
         return answer
 
     async def _trip(self, whole: bytes, count: int) -> list[Answer]:
-        pool = self._client.connection_pool
-        connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
-        try:
-            return await connection.retry.call_with_retry(
-                lambda: _round_trip(connection, whole, count), lambda _: connection.disconnect()
-            )
-        finally:
-            await pool.release(connection)
-
-
-async def _round_trip(connection: AbstractConnection, whole: bytes, count: int) -> list[Answer]:
-    """Reads every answer, also behind a refused command: what is left unread would be the next trip's.
-
-    A trip that ends early otherwise, by a time-out or because it is cancelled, ends its connection: both methods do.
-    """
-    await connection.send_packed_command(whole)
-    answers: list[Answer] = []
-    refused: ResponseError | None = None
-    for _ in range(count):
-        try:
-            answers.append(await connection.read_response())
-        except ResponseError as error:
-            refused = refused or error
-    if refused is not None:
-        raise refused
-    return answers
+        async with asyncio.timeout(TIMEOUT_S):
+            try:
+                answers = await self._connections.trip(whole, count)
+            except RedisConnectionError:  # once more on a connection that the server closed meanwhile
+                answers = await self._connections.trip(whole, count)
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise answer
+        return answers

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeAlias
 
 import redis.asyncio as redis
-from hiredis import pack_command
 
 from mesh.errors import Unavailable
 
@@ -100,8 +99,3 @@ class CacheStore(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Ends all connections."""
-
-
-def packed(commands: Sequence[Command]) -> bytes:
-    """Commands as RESP has them."""
-    return b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]  # its stub is of 1-tuples
