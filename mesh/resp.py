@@ -86,7 +86,7 @@ class Connections:
 
     def one(self) -> Connection:
         """A connection of one's own, which tells when it was lost; its maker closes it."""
-        return Connection(self._maker.make_connection())
+        return Connection(self._maker.make_connection())  # type: ignore[no-untyped-call]
 
     async def trip(self, whole: bytes, count: int) -> list[Any]:
         """See Connection. A connection that the server closed while nobody used it is replaced."""

@@ -678,7 +678,8 @@ class Players:
 
     def _check_includes(self, check: Check, page: dict[str, Any], ids: Sequence[int]) -> None:
         """What the tweets of a page point at is there, or among the errors; and nothing else is."""
-        shown = [self._tweets[tweet_id] for tweet_id in ids if tweet_id in self._tweets]
+        known = self._tweets
+        shown = [known[tweet_id] for tweet_id in ids if tweet_id in known]
         there, missing = self.world.included(check.viewer, shown, feed=check.feed)
         includes = page.get("includes", {})
         tweets = {int(one["id"]) for one in includes.get("tweets", [])}
