@@ -57,10 +57,16 @@ async def mesh(public: Public) -> AsyncIterator[Mesh]:
             yield running
 
 
+@pytest.fixture(scope="module")
+def trusted(public: Public) -> ssl.SSLContext:
+    """What clients of this file trust: the edge's certificate, and the one that takes its place."""
+    return public.trusting()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def edge(mesh: Mesh, public: Public) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of its edge, which trusts its certificate."""
-    async with httpx.AsyncClient(base_url=mesh.url, verify=public.trusting(), timeout=20, trust_env=False) as client:
+async def edge(mesh: Mesh, trusted: ssl.SSLContext) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of its edge."""
+    async with httpx.AsyncClient(base_url=mesh.url, verify=trusted, timeout=20, trust_env=False) as client:
         yield client
 
 
@@ -175,7 +181,7 @@ async def test_health_is_answered_and_reflection_is_off(mesh: Mesh) -> None:
 
 
 async def test_certificates_are_replaced_under_load_and_no_request_fails(
-    mesh: Mesh, reader: Account, edge: httpx.AsyncClient, public: Public
+    mesh: Mesh, reader: Account, edge: httpx.AsyncClient, public: Public, trusted: ssl.SSLContext
 ) -> None:
     """Inside, all of them; outside, the edge's. Nothing is started again."""
     before = {name: mesh.pid(name) for name in mesh.names}
@@ -193,7 +199,6 @@ async def test_certificates_are_replaced_under_load_and_no_request_fails(
             answer = await reader.request("POST", "/2/tweets", json={"text": f"number {len(answers)}"})
             answers.append(answer.status_code)
 
-    trusted = public.trusting()
     reading = asyncio.create_task(read_on())
     authority = keys(mesh)
     for name in IDENTITIES:
