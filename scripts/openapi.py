@@ -29,6 +29,7 @@ from google.protobuf.message import Message
 from cli.edge import EdgeConfig, Operation, edge_details, operations
 from mesh.errors import STATUSES
 from services.graph import listings
+from services.user.scopes import OF_CLIENTS, SCOPES
 from views import plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -190,7 +191,23 @@ class Document:
                         "scheme": "bearer",
                         "bearerFormat": "JWT",
                         "description": "An access token. What is named with it are the scopes that it must have.",
-                    }
+                    },
+                    "oauth2": {
+                        "type": "oauth2",
+                        "description": "How programs get access tokens: with PKCE (RFC 7636) and S256.",
+                        "flows": {
+                            "authorizationCode": {
+                                "authorizationUrl": "/2/oauth2/authorize",
+                                "tokenUrl": "/2/oauth2/token",
+                                "refreshUrl": "/2/oauth2/token",
+                                "scopes": dict(SCOPES),
+                            },
+                            "clientCredentials": {
+                                "tokenUrl": "/2/oauth2/token",
+                                "scopes": {name: SCOPES[name] for name in OF_CLIENTS.split()},
+                            },
+                        },
+                    },
                 },
             },
         }
@@ -229,12 +246,17 @@ class Document:
             described["requestBody"] = self._body(operation, method, bound)
         described["responses"] = self._answers(operation, method, comment, access)
         described["security"] = self._security(operation, access)
+        if roles := _list(access, "roles"):
+            described["x-roles"] = roles
         return described
 
     def _security(self, operation: Operation, access: Mapping[str, object]) -> list[Schema]:
         if operation.path in self._edge.public_paths:
             return []
-        named: list[Schema] = [{"bearer": _list(access, "scopes")}]
+        scopes = _list(access, "scopes")
+        named: list[Schema] = [{"bearer": scopes}]
+        if scopes and all(scope in SCOPES for scope in scopes):
+            named.append({"oauth2": scopes})
         return [*named, {}] if operation.path in self._edge.optional_paths else named
 
     # --- what comes in

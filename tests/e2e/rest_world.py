@@ -67,6 +67,17 @@ class Described:
         return not self.content["security"] or {} in self.content["security"]
 
     @property
+    def scopes(self) -> list[str]:
+        """What a token must be good for."""
+        return [scope for one in self.content["security"] for scope in one.get("bearer", ())]
+
+    @property
+    def roles(self) -> list[str]:
+        """Of which the caller has one; empty where nobody needs any."""
+        found: list[str] = self.content.get("x-roles", [])
+        return found
+
+    @property
     def is_for_oneself(self) -> bool:
         """Whether an id in it must be the caller's own."""
         said = [
@@ -204,6 +215,12 @@ class Things:
 
     def _as_client(self) -> dict[str, str]:
         return {"client_id": self.named["client"], "client_secret": self.named["client_secret"]}
+
+
+async def sent_by(who: Account, operation: Described, which: tuple[str, str], more: Mapping[str, Any]) -> Any:
+    """The answer to somebody's request, with their token where it is not open: there the header is a client's."""
+    send = who.request if operation.content["security"] else who.edge.request
+    return await send(*which, **more)
 
 
 NEEDS_A_MAIL_OR_A_CODE = frozenset(

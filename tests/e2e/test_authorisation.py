@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import pytest_asyncio
+from rookery.user.v1.user_mesh_pb2 import SetSuspensionRequest
 
 from cli.stores import Stores
-from tests.e2e.harness import assert_problem, register
+from mesh.client import Destination
+from tests.e2e.harness import assert_problem, eventually, register
 from tests.e2e.rest_world import (
     ENDS_ITS_CALLER,
     Described,
@@ -27,6 +29,7 @@ from tests.e2e.rest_world import (
     document_of,
     in_order,
     open_things_of,
+    sent_by,
     spent_on,
     things_of,
     with_archive,
@@ -34,11 +37,15 @@ from tests.e2e.rest_world import (
 from tests.e2e.tokens import signed, signing_key
 
 if TYPE_CHECKING:
+    from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceAsyncStub
+
     from cli.supervisor import Mesh
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _AT_ONCE = 8
+# They ask for the password as well, and leave nothing to suspend.
+_STAYS_ONES_RIGHT = ("POST /v1/users/me/deactivate", "POST /v1/users/me/erase")
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ async def test_without_a_good_token_nothing_but_the_open_operations_answers(
         "wrong issuer": signed(key, sub=sub, iss="somebody"),
         "of nobody": signed(key),
     }[kind]
-    headers = {"authorization": f"Bearer {token}"} if token else {}
+    headers = _bearer(token) if token else {}
 
     async def cell(operation: Described) -> str:
         which, more = matrix.mine.request(operation)
@@ -118,6 +125,72 @@ async def test_without_a_good_token_nothing_but_the_open_operations_answers(
         return wrong or (matrix.mine.secret if matrix.mine.secret in answer.text else "")
 
     assert await _failures(_guarded(matrix.operations), cell) == ""
+
+
+async def test_a_token_that_lacks_a_scope_does_nothing_that_needs_it(
+    edge: httpx.AsyncClient, stores: Stores, matrix: Matrix
+) -> None:
+    """It has every other scope, and is good where none is lacking."""
+    key, sub = await signing_key(stores), str(matrix.mine.owner.id)
+    every = {scope for operation in matrix.operations for scope in operation.scopes}
+    assert len(every) > 10
+    good = await edge.get("/2/users/me", headers=_bearer(signed(key, sub=sub, scope=" ".join(sorted(every)))))
+    assert good.status_code == 200, good.text
+
+    async def cell(operation: Described) -> str:
+        assert operation.scopes, operation.name
+        which, more = matrix.mine.request(operation)
+        for scope in operation.scopes:
+            token = signed(key, sub=sub, scope=" ".join(sorted(every - {scope})))
+            answer = await edge.request(*which, headers=_bearer(token), **more)
+            if wrong := _refused(answer, 403):
+                return wrong
+            if "insufficient_scope" not in answer.headers.get("www-authenticate", ""):
+                return f"not for its scope: {answer.text[:300]}"
+        return ""
+
+    assert await _failures(_guarded(matrix.operations), cell) == ""
+
+
+async def test_what_needs_a_role_is_refused_without_it(matrix: Matrix) -> None:
+    me = matrix.mine.owner
+
+    async def cell(operation: Described) -> str:
+        which, more = matrix.mine.request(operation)
+        return _refused(await me.request(*which, **more), 403)
+
+    assert await _failures([one for one in matrix.operations if one.roles], cell) == ""
+
+
+async def test_a_suspended_persons_tokens_are_good_for_nothing(
+    edge: httpx.AsyncClient, operator: Destination[UserMeshServiceAsyncStub], matrix: Matrix
+) -> None:
+    """From a moment on that each service learns of by itself, 60 s later at most."""
+    who = await register(edge)
+    things = Things(who, {**matrix.mine.named, "user": str(who.id)}, "")
+    every_service = ["/2/users/me", *(f"/2/users/{who.id}/{end}" for end in ("following", "tweets")), "/feed"]
+    for path in every_service:
+        await who.get(path)
+    await operator.call(operator.stub.SetSuspension, SetSuspensionRequest(user_id=who.id, suspended=True))
+    for path in every_service:
+
+        async def known(path: str = path) -> None:
+            assert_problem(await who.request("GET", path), 401)
+
+        await eventually(known, 60.0)
+
+    async def cell(operation: Described) -> str:
+        which, more = things.request(operation)
+        answer = await who.request(*which, **more)
+        if operation.name in _STAYS_ONES_RIGHT and answer.status_code == 200:
+            return ""
+        return _refused(answer, 401, 403)
+
+    assert await _failures(_guarded(matrix.operations), cell) == ""
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
 
 
 async def test_nobody_reads_or_changes_what_is_somebody_elses(matrix: Matrix) -> None:
@@ -169,7 +242,7 @@ async def test_the_same_requests_are_good_with_a_good_token(
     async def cell(operation: Described) -> str:
         things = await about(operation, mine, spent, mesh.data)
         which, more = things.request(operation)
-        answer = await things.owner.request(*which, **more)
+        answer = await sent_by(things.owner, operation, which, more)
         return "" if 200 <= answer.status_code < 300 else f"{answer.status_code}: {answer.text[:300]}"
 
     for operations in in_order(matrix.operations):

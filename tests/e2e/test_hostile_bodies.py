@@ -22,6 +22,7 @@ from tests.e2e.rest_world import (
     document_of,
     in_order,
     open_things_of,
+    sent_by,
     spent_on,
     things_of,
     with_archive,
@@ -91,13 +92,13 @@ async def test_members_that_nobody_may_set_change_nothing(edge: httpx.AsyncClien
     asked = 0
     for part in in_order(scene.operations):
         for operation in part:
-            if operation.body is None:
+            if "properties" not in (operation.body or {}):  # forms of OAuth refuse what they do not know
                 continue
             extra = {name: value for name, value in forged.items() if name not in operation.body.get("properties", {})}
             extra = {name: value for name, value in extra.items() if f"{{{name}}}" not in operation.path}
             things = await about(operation, mine, spent, mesh.data)
             which, more = things.request(operation, **extra)
-            answer = await things.owner.request(*which, **more)
+            answer = await sent_by(things.owner, operation, which, more)
             assert 200 <= answer.status_code < 300, (operation.name, answer.text)
             assert not _is_forged(answer.text), (operation.name, answer.text)
             asked += 1
