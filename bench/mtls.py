@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.cpu import spent
 from bench.figures import Outcome, Ratio, Spread
-from bench.home import CONNECTIONS, ROUND_S, WARM_UP, fill_home, home_path
+from bench.home import CONNECTIONS, ENVIRONMENT, ROUND_S, WARM_UP, fill_home, home_path
 from bench.worker import worker
 from cli.supervisor import Mesh, running_mesh
 
@@ -57,7 +57,7 @@ async def bench_mtls(options: Options, say: Callable[[str], None]) -> Outcome:
         for name, more in ((PLAIN, {}), (MTLS, {"ROOKERY_MTLS": "true"})):
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rookery-bench-"))
             say(f"starting a mesh of its own: {name}")
-            environment = {"ROOKERY_ACCESS_TOKEN_SECONDS": "86400", **more}
+            environment = {**ENVIRONMENT, **more}
             mesh = await stack.enter_async_context(running_mesh(Path(folder), env=environment))
             viewer, token = await fill_home(mesh)
             subjects.append(_Subject(name, mesh, viewer, token))
