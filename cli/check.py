@@ -68,9 +68,9 @@ class Facts:
     """Whose tweets only followers see."""
     gone: frozenset[int]
     """Who is deactivated or suspended."""
-    tweets: dict[int, tuple[tuple[int, int, int], ...]]
-    """By author: (id, id of the person answered or 0, id of the person repeated or 0), the newest first; no retweet
-    whose original is gone."""
+    tweets: dict[int, tuple[tuple[int, int, int, bool], ...]]
+    """By author: (id, id of the person answered or 0, id of the person repeated or 0, whether what is repeated comes
+    only to who follows that person), the newest first; nothing that was removed, no retweet whose original is gone."""
 
     def home(self, viewer: int) -> list[int]:
         """The home timeline that follows from the facts: ids, the newest first.
@@ -78,7 +78,8 @@ class Facts:
         The newest 800 tweets by the viewer and those they follow, of which a reply shows only when the viewer follows
         the person answered too, is that person, or it answers its own author. One's own always show. Nothing shows of
         anybody who is gone, of whom the viewer blocks or mutes, of who blocks the viewer, and of protected people whom
-        the viewer does not follow; retweets neither, when that is so for the author of the original.
+        the viewer does not follow; retweets neither, when that is so for the author of the original,
+        or when the original is limited and the viewer neither wrote it nor follows who did.
         """
         followed = self.following.get(viewer, frozenset())
         hidden = self.hidden.get(viewer, frozenset())
@@ -89,9 +90,10 @@ class Facts:
             return author == viewer or (author not in hidden and (author not in self.protected or author in followed))
 
         def shown(author: int) -> Iterator[int]:
-            for tweet, answered, repeated in self.tweets.get(author, ()):
+            for tweet, answered, repeated, limited in self.tweets.get(author, ()):
                 belongs = author == viewer or not answered or answered in (viewer, author) or answered in followed
-                if belongs and (not repeated or seen(repeated)):
+                reaches = not limited or repeated == viewer or repeated in followed
+                if belongs and reaches and (not repeated or seen(repeated)):
                     yield tweet
 
         authors = [author for author in {viewer, *followed} if seen(author)]

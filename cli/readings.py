@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 Pairs = dict[int, frozenset[int]]
 """For each person, others; absent for none."""
-Written = dict[int, tuple[tuple[int, int, int], ...]]
-"""For each author, the newest first: (id, id of the person answered or 0, id of the person repeated or 0)."""
+Written = dict[int, tuple[tuple[int, int, int, bool], ...]]
+"""For each author, the newest first: (id, id of the person answered or 0, id of the person repeated or 0, whether what
+is repeated is limited)."""
+_LIMITED, _REMOVED = 2, 3  # how far a tweet reaches, as the table has it
 _WHOLE_S = 60.0  # one query over a whole table
 
 
@@ -50,7 +52,7 @@ class Tweets(Protocol):
     """What people wrote."""
 
     async def written(self) -> Written:
-        """All tweets that are there; no retweet whose original is gone."""
+        """All tweets that are there and not removed; no retweet whose original is neither."""
 
     async def uncounted(self) -> int:
         """How many changes of counts are not added up, or may be to come."""
@@ -129,12 +131,16 @@ class SqlTweets:
 
         async def unit(tx: Tx) -> Written:
             query = (
-                "SELECT t.id, t.author_id, t.in_reply_to_user_id, COALESCE(o.author_id, 0) AS repeated_id FROM tweets t"
-                " LEFT JOIN tweets o ON o.id = t.retweeted_id"
-                " WHERE NOT t.deleted AND (t.retweeted_id = 0 OR NOT o.deleted)"
+                "SELECT t.id, t.author_id, t.in_reply_to_user_id, COALESCE(o.author_id, 0) AS repeated_id,"
+                " COALESCE(o.visibility, 1) AS reaches FROM tweets t LEFT JOIN tweets o ON o.id = t.retweeted_id"
+                " WHERE NOT t.deleted AND t.visibility <> :removed"
+                " AND (t.retweeted_id = 0 OR (NOT o.deleted AND o.visibility <> :removed))"
             )
-            rows = (await tx.execute(query)).all()
-            return _by_author((row.author_id, row.id, row.in_reply_to_user_id, row.repeated_id) for row in rows)
+            rows = (await tx.execute(query, {"removed": _REMOVED})).all()
+            return _by_author(
+                (row.author_id, row.id, row.in_reply_to_user_id, row.repeated_id, row.reaches == _LIMITED)
+                for row in rows
+            )
 
         return await self._db.read(unit, deadline=_WHOLE_S)
 
@@ -159,15 +165,17 @@ class CassandraTweets:
 
     async def written(self) -> Written:
         """See Tweets."""
-        query = "SELECT id, author_id, in_reply_to_user_id, retweeted_id, deleted FROM tweets"
-        there: dict[int, tuple[int, int, int]] = {}
+        query = "SELECT id, author_id, in_reply_to_user_id, retweeted_id, deleted, visibility FROM tweets"
+        there: dict[int, tuple[int, int, int, bool]] = {}
         async for page in self._db.pages(query, deadline=_WHOLE_S):
             for row in page:
-                if row.author_id and not row.deleted:  # without an author it is what counts left of a tweet
-                    there[row.id] = (row.author_id, row.in_reply_to_user_id or 0, row.retweeted_id or 0)
+                # Without an author it is what counts left of a tweet.
+                if row.author_id and not row.deleted and row.visibility != _REMOVED:
+                    limited = row.visibility == _LIMITED
+                    there[row.id] = (row.author_id, row.in_reply_to_user_id or 0, row.retweeted_id or 0, limited)
         return _by_author(
-            (author, tweet, answered, there[original][0] if original else 0)
-            for tweet, (author, answered, original) in there.items()
+            (author, tweet, answered, *((there[original][0], there[original][3]) if original else (0, False)))
+            for tweet, (author, answered, original, _) in there.items()
             if not original or original in there
         )
 
@@ -212,8 +220,8 @@ def _grouped(pairs: Iterable[tuple[int, int]]) -> Pairs:
     return {one: frozenset(others) for one, others in found.items()}
 
 
-def _by_author(tweets: Iterable[tuple[int, int, int, int]]) -> Written:
-    found: dict[int, list[tuple[int, int, int]]] = {}
+def _by_author(tweets: Iterable[tuple[int, int, int, int, bool]]) -> Written:
+    found: dict[int, list[tuple[int, int, int, bool]]] = {}
     for author, *tweet in tweets:
-        found.setdefault(author, []).append((tweet[0], tweet[1], tweet[2]))
+        found.setdefault(author, []).append((tweet[0], tweet[1], tweet[2], bool(tweet[3])))
     return {author: tuple(sorted(written, reverse=True)) for author, written in found.items()}

@@ -113,7 +113,7 @@ async def present_tweets(
         if plan.expansions & {"referenced_tweets.id", "referenced_tweets.id.author_id"}:
             here = {tweet.id for tweet in tweets}
             ids = list(dict.fromkeys(r.id for t in tweets for r in t.referenced_tweets if r.id not in here))
-            looked_at = await shown(views, ids, surface, viewer_id)
+            looked_at = await shown(views, ids, surface.embedded, viewer_id)
             known |= looked_at.people
             for tweet_id, record in zip(ids, looked_at.records, strict=True):
                 if record is None:

@@ -3,8 +3,8 @@
 A record is
 
     version   8 bytes big-endian (mesh/cache/records.py)
-    facts     what rules need, of a fixed size: a tweet's list entry (views/entry.py); a person's flags, 1 byte;
-              a poll's end in Unix milliseconds, 8 bytes
+    facts     what rules need, of a fixed size: a tweet's list entry (views/entry.py) and flags, 1 byte; a person's
+              flags, 1 byte; a poll's end in Unix milliseconds, 8 bytes
     offsets   2 bytes little-endian for each slot and one for the end, from the record's beginning
     slots     each the wire format of one or more fields of the resource, in the order of `Layout.slots`
 
@@ -32,7 +32,7 @@ from rookery.api.v2.user_pb2 import User
 from mesh.cache.records import VERSION_BYTES
 from views.entry import SIZE, Entry, unpack
 
-TWEET_PREFIX = "tweet:2:"
+TWEET_PREFIX = "tweet:3:"
 USER_PREFIX = "user:2:"
 POLL_PREFIX = "poll:1:"
 
@@ -41,6 +41,9 @@ _VERSION = Struct(">Q")
 _AUTHOR = Struct(">Q")
 PROTECTED = 1
 """Flag of a person whose tweets only accepted followers see."""
+LIMITED = 1
+"""Flag of a tweet that comes only to those who follow its author or ask for it (views/visibility.py)."""
+_FLAGS = VERSION_BYTES + SIZE
 _END = Struct(">Q")
 Ranges = tuple[tuple[int, int], ...]
 """Slots to keep: pairs of the first and one past the last, ascending."""
@@ -135,6 +138,16 @@ def entry_of(record: bytes) -> Entry:
     return unpack(record[VERSION_BYTES : VERSION_BYTES + SIZE])
 
 
+def tweet_facts(entry: Entry, *, limited: bool = False) -> bytes:
+    """The facts of a tweet's record."""
+    return entry.pack() + bytes([LIMITED if limited else 0])
+
+
+def is_limited(record: bytes) -> bool:
+    """Whether a tweet that is there comes only to those who follow its author or ask for it, from its record."""
+    return bool(record[_FLAGS] & LIMITED)
+
+
 def author_of(record: bytes) -> int:
     """A tweet's author, from its record."""
     author: int = _AUTHOR.unpack_from(record, VERSION_BYTES + 8)[0]
@@ -198,7 +211,7 @@ def _metrics(without: str) -> Callable[[Tweet], Tweet]:
 
 TWEET: Layout[Tweet] = Layout(
     Tweet,
-    SIZE,
+    SIZE + 1,
     {
         "default": _only("id", "text"),
         "edit_history_tweet_ids": _only("edit_history_tweet_ids"),

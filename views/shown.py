@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from views.entry import Entry
 from views.hydrate import Hydrator
 from views.record import entry_of, is_there
 from views.standings import Standings
@@ -49,12 +50,20 @@ async def shown(views: Views, ids: Sequence[int], surface: Surface, viewer_id: i
     records = [record if is_there(record) else None for record in await views.tweets.get(ids)]
     entries = [None if record is None else entry_of(record) for record in records]
     facts = await views.standings.of(viewer_id, writers(entry for entry in entries if entry is not None))
-    # A retweet shows only while its original is there.
+    # A retweet shows only while its original is there, and comes so far.
     originals = list({entry.retweeted_id for entry in entries if entry is not None} - {0})
-    gone = {i for i, record in zip(originals, await views.tweets.get(originals), strict=True) if not is_there(record)}
+    gone = {
+        i
+        for i, record in zip(originals, await views.tweets.get(originals), strict=True)
+        if record is None or not is_there(record) or not facts.reaches(record, surface, repeated=True)
+    }
+
+    def shows(record: bytes, entry: Entry) -> bool:
+        return entry.retweeted_id not in gone and facts.shows(entry, surface) and facts.reaches(record, surface)
+
     return Shown(
         [
-            record if entry is not None and entry.retweeted_id not in gone and facts.shows(entry, surface) else None
+            record if record is not None and entry is not None and shows(record, entry) else None
             for record, entry in zip(records, entries, strict=True)
         ],
         facts.people,

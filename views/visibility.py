@@ -10,6 +10,14 @@ told apart from what does not exist by nothing.
 | blocks the viewer, or is blocked | not to the viewer |
 | is protected | followers |
 | is muted | the viewer, but not on what comes to them unasked (`Surface.feed`) |
+
+| the tweet | shows, if its author does, to |
+|---|---|
+| is deleted, or was removed by a moderator | nobody |
+| is limited | its author, those who follow the author, and on `Surface.TWEET` who asks for just this tweet |
+
+A limited tweet that another one repeats, quotes or answers was not asked for, wherever the other shows: so nothing that
+points at a tweet carries it further than it goes by itself.
 """
 
 from __future__ import annotations
@@ -21,7 +29,7 @@ from itertools import product
 
 from mesh.cache.records import VERSION_BYTES
 from views.entry import Entry
-from views.record import PROTECTED, is_there
+from views.record import PROTECTED, author_of, is_limited, is_there
 
 
 class Surface(Enum):
@@ -48,6 +56,11 @@ class Surface(Enum):
     def feed(self) -> bool:
         """Whether it comes to the viewer, rather than that the viewer goes there: there, mutes hide."""
         return self in (Surface.HOME, Surface.LIST, Surface.MENTIONS)
+
+    @property
+    def embedded(self) -> Surface:
+        """Where tweets show that hang on those shown here: nobody asked for them by their ids."""
+        return Surface.CONVERSATION if self is Surface.TWEET else self
 
 
 class State(IntEnum):
@@ -187,6 +200,20 @@ class Facts:
     def shows(self, entry: Entry, surface: Surface) -> bool:
         """Whether a tweet shows; of a retweet, whether the original does too."""
         return among(entry, self.seen(surface))
+
+    def reaches(self, record: bytes, surface: Surface, *, repeated: bool = False) -> bool:
+        """Whether a tweet that is there, and whose author shows, comes so far: a limited one does not everywhere.
+
+        Args:
+            record: the tweet's.
+            surface: where.
+            repeated: whether it is there as the original of a retweet.
+        """
+        if not is_limited(record):
+            return True
+        author = author_of(record)
+        asked = surface is Surface.TWEET and not repeated
+        return asked or author == self.viewer_id or author in self.followed
 
     def meets(self, user_id: int, *, blocked: bool = False) -> bool:
         """Whether a person shows in lists of people: they are there, and neither blocks the other.

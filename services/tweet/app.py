@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY
 from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
-from rookery.tweet.v1 import tweet_archive_mesh_pb2, tweet_mesh_pb2, tweet_service_pb2
+from rookery.tweet.v1 import (
+    tweet_archive_mesh_pb2,
+    tweet_mesh_pb2,
+    tweet_moderation_mesh_pb2,
+    tweet_service_pb2,
+)
 from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
 
 from mesh.bus.open import open_bus
@@ -45,6 +50,7 @@ from services.tweet.rpc.marks import (
     Unbookmark,
     Unlike,
 )
+from services.tweet.rpc.moderate import BatchGetForReview, ListForReview, SetVisibility
 from services.tweet.rpc.read_archive import ReadArchive
 from services.tweet.rpc.retweets import ListRetweetedBy, Retweet, Unretweet
 from services.tweet.rpc.vote import Vote
@@ -142,10 +148,19 @@ async def build(env: Environment) -> Service:
         {"ReadArchive": ReadArchive(store, stores.polls, stores.remains)},
         priority=Priority.BACKGROUND,
     )
+    moderated = rpcs(
+        tweet_moderation_mesh_pb2.DESCRIPTOR.services_by_name["TweetModerationMeshService"],
+        {
+            "SetVisibility": SetVisibility(store, tweets),
+            "BatchGetForReview": BatchGetForReview(store),
+            "ListForReview": ListForReview(store, stores.check),
+        },
+        priorities={"SetVisibility": Priority.CRITICAL, "ListForReview": Priority.BACKGROUND},
+    )
     return Service(
         name="tweet",
         ended=remote_ended_sessions(user),
-        rpcs=[*public, *engagement, *mesh, *archive],
+        rpcs=[*public, *engagement, *mesh, *archive, *moderated],
         background={
             "ids": ids.renew_forever,
             "counting": counting.run,

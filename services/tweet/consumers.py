@@ -16,6 +16,7 @@ from rookery.events.v1.tweet_events_pb2 import (
     TweetCreated,
     TweetDeleted,
     TweetRelinked,
+    TweetVisibilityChanged,
 )
 from rookery.events.v1.user_events_pb2 import UserErased
 
@@ -29,7 +30,7 @@ from services.tweet.tweets import Tweets
 
 _PAGE = 100
 _TURN_S = 10.0  # of the 30 s that a handler may take
-_CHANGES = (TweetCreated, TweetDeleted, TweetCountsChanged, TweetRelinked)
+_CHANGES = (TweetCreated, TweetDeleted, TweetCountsChanged, TweetRelinked, TweetVisibilityChanged)
 _RECORDS = (*_CHANGES, PollVotesCounted)
 
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 from rookery.api.v2.poll_pb2 import Poll, PollOption
 from rookery.api.v2.tweet_pb2 import ReferencedTweet, Tweet, TweetEntities, TweetPublicMetrics
+from rookery.events.v1.tweet_events_pb2 import (
+    TWEET_VISIBILITY_LIMITED,
+    TWEET_VISIBILITY_OPEN,
+    TWEET_VISIBILITY_REMOVED,
+    TweetCreated,
+    TweetReview,
+    TweetVisibility,
+    TweetVisibilityChanged,
+)
 
-from mesh.cache.records import TOMBSTONE
+from mesh.cache.records import TOMBSTONE, VERSION_BYTES
 from mesh.errors import InvalidArgument, PermissionDenied, Violation
 from mesh.ids import id_of_ms, ms_of_id, rfc3339_of_id
 from views.entry import Entry
-from views.record import POLL, TWEET, poll_facts
+from views.record import POLL, TWEET, poll_facts, tweet_facts
 from views.text import problem_of
 
 TWEETS_TOPIC = "tweets"
@@ -34,6 +43,33 @@ class ReplySettings(StrEnum):
     """Its author, and those mentioned in it."""
     FOLLOWING = "following"
     """Those, and whomever its author follows."""
+
+
+class Visibility(IntEnum):
+    """How far a tweet reaches, as moderators or the check before publishing decided; numbers of TweetVisibility."""
+
+    OPEN = TWEET_VISIBILITY_OPEN
+    """As far as its author does."""
+    LIMITED = TWEET_VISIBILITY_LIMITED
+    """To those who follow its author or ask for it (views/visibility.py)."""
+    REMOVED = TWEET_VISIBILITY_REMOVED
+    """To nobody, until a later decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """Why a tweet is to be looked at once it is published."""
+
+    reasons: tuple[str, ...]
+    """Names of reasons, as `moderation` gives them; UNCHECKED when it could not say."""
+    toxicity: float = 0.0
+    """0 to 1."""
+    spam: float = 0.0
+    """0 to 1."""
+
+
+UNCHECKED = "unchecked"
+"""The reason of a review when the check before publishing failed or was late."""
 
 
 class Mark(StrEnum):
@@ -107,6 +143,8 @@ class StoredTweet:
     """Whether it is gone."""
     version: int = 1
     """Number of the last change."""
+    visibility: Visibility = Visibility.OPEN
+    """How far it reaches."""
 
     @property
     def entry(self) -> Entry:
@@ -284,8 +322,45 @@ def resource(tweet: StoredTweet) -> Tweet:
     return made
 
 
+def created(tweet: StoredTweet, review: Review | None) -> TweetCreated:
+    """The event of a new tweet, without its author's counts."""
+    event = TweetCreated(
+        tweet_id=tweet.id,
+        author_id=tweet.author_id,
+        in_reply_to_user_id=tweet.in_reply_to_user_id,
+        retweeted_tweet_id=tweet.retweeted_id,
+        retweeted_author_id=tweet.retweeted_author_id,
+        referenced_tweet_ids=[tweet_id for _, tweet_id in tweet.references],
+    )
+    if tweet.visibility is not Visibility.OPEN:
+        event.visibility = visibility_value(tweet.visibility)
+    if review is not None:
+        event.review.CopyFrom(
+            TweetReview(reasons=review.reasons, toxicity=review.toxicity, spam=review.spam),
+        )
+    return event
+
+
+def visibility_value(visibility: Visibility) -> TweetVisibility.ValueType:
+    """As events and RPCs have it."""
+    return TweetVisibility.ValueType(visibility)
+
+
+def visibility_changed(tweet: StoredTweet) -> TweetVisibilityChanged:
+    """The event that tells how far a tweet reaches now."""
+    return TweetVisibilityChanged(
+        tweet_id=tweet.id, author_id=tweet.author_id, visibility=visibility_value(tweet.visibility)
+    )
+
+
 def record(tweet: StoredTweet) -> bytes:
-    """The read-model record; a tombstone for a deleted tweet."""
+    """The read-model record; a tombstone for a deleted tweet, and for a removed one the version alone.
+
+    That says that nothing is there, as a tombstone does, but a later version replaces it: an appeal may bring it back.
+    """
     if tweet.deleted:
         return TOMBSTONE
-    return TWEET.encode(resource(tweet), version=tweet.version, facts=tweet.entry.pack())
+    if tweet.visibility is Visibility.REMOVED:
+        return tweet.version.to_bytes(VERSION_BYTES, "big")
+    facts = tweet_facts(tweet.entry, limited=tweet.visibility is Visibility.LIMITED)
+    return TWEET.encode(resource(tweet), version=tweet.version, facts=facts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mesh.errors import NotFound
-from services.tweet.domain import StoredTweet, not_to_be_repeated
+from services.tweet.domain import StoredTweet, Visibility, not_to_be_repeated, record
 from services.tweet.store.base import TweetStore
 from views.standings import Standings
 from views.visibility import Surface, may_repeat
@@ -27,13 +27,16 @@ class Sight:
         Raises:
             PermissionDenied: it shows, and may not be repeated.
         """
-        for _ in range(2):  # a retweet points at its original, never at another retweet
+        for repeated in (False, True):  # a retweet points at its original, never at another retweet
             found = await self._store.by_ids([tweet_id])
-            if not found or found[0].deleted:
+            if not found or found[0].deleted or found[0].visibility is Visibility.REMOVED:
                 return None
             [tweet] = found
             facts = await self._standings.of(viewer_id, [tweet.author_id])
             if not facts.sees(tweet.author_id, Surface.TWEET):
+                return None
+            # What the retweet repeats was not asked for.
+            if repeated and not facts.reaches(record(tweet), Surface.TWEET, repeated=True):
                 return None
             if not tweet.retweeted_id:
                 if to_repeat and not may_repeat(facts.standing(tweet.author_id), facts.state(tweet.author_id)):

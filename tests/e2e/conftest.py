@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 import requests
 import tweepy
+from rookery.tweet.v1.tweet_moderation_mesh_pb2_grpc import TweetModerationMeshServiceStub
 from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
 from tweepy.asynchronous import AsyncClient
 
@@ -25,6 +26,7 @@ from tests.e2e.harness import Account, register
 from tests.e2e.tweepy_clients import HOST, Maker, ToEdge, Tweepy
 
 if TYPE_CHECKING:
+    from rookery.tweet.v1.tweet_moderation_mesh_pb2_grpc import TweetModerationMeshServiceAsyncStub
     from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceAsyncStub
 
     from cli.supervisor import Mesh
@@ -63,6 +65,15 @@ async def operator(mesh: Mesh) -> AsyncIterator[Destination[UserMeshServiceAsync
     """`user`, as the mesh and its operators reach it."""
     target = running_state(mesh.data)["processes"]["user"]["target"]
     destination = Destination("user", target, UserMeshServiceStub)
+    yield destination
+    await destination.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def tweet_moderation(mesh: Mesh) -> AsyncIterator[Destination[TweetModerationMeshServiceAsyncStub]]:
+    """`tweet`, as `moderation` reaches it."""
+    target = running_state(mesh.data)["processes"]["tweet"]["target"]
+    destination = Destination("tweet", target, TweetModerationMeshServiceStub)
     yield destination
     await destination.close()
 

@@ -15,13 +15,25 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from rookery.events.v1.tweet_events_pb2 import (
+    TWEET_VISIBILITY_LIMITED,
+    TWEET_VISIBILITY_OPEN,
+    TWEET_VISIBILITY_REMOVED,
+)
+from rookery.tweet.v1.tweet_moderation_mesh_pb2 import SetVisibilityRequest
 
+from mesh.client import Destination
 from tests.e2e.harness import PASSWORD, Account, eventually, register_many
 from tests.e2e.visibility_oracle import Collection, Tweet, World
+
+if TYPE_CHECKING:
+    from rookery.tweet.v1.tweet_moderation_mesh_pb2_grpc import TweetModerationMeshServiceAsyncStub
+
+    Moderation = Destination[TweetModerationMeshServiceAsyncStub]
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 Settled = Callable[[], Awaitable[None]]
@@ -36,6 +48,9 @@ VIEWERS = 1
 """Whose surfaces are read after each batch; after the last one four times as many."""
 _AT_ONCE = 12
 _IDS = 100  # in one look-up by ids
+MODERATE = "moderate"
+"""Stands for a method: the decision about a tweet, which `path` has, is no request of the actor's."""
+VISIBILITIES = {"open": TWEET_VISIBILITY_OPEN, "limited": TWEET_VISIBILITY_LIMITED, "removed": TWEET_VISIBILITY_REMOVED}
 
 Thing = int | Tweet | Collection
 """A person's number, a tweet or a list."""
@@ -129,6 +144,7 @@ class Story:
             self.put_in: 5,
             self.take_out: 1,
             self.delete: 4,
+            self.moderate: 4,
             self.pin: 2,
             self.leave: 1,
             self.come_back: 1,
@@ -157,7 +173,7 @@ class Story:
         """Mostly one that shows, of the newest two hundred; at times any."""
         known = [t for t in self.world.tweets if retweets or t.original is None]
         if self._chance.random() < 0.85:
-            known = [t for t in known[-200:] if self.world.shows(viewer, t)]
+            known = [t for t in known[-200:] if self.world.shows(viewer, t, asked=True)]
         found: Tweet | None = self._some(known)
         return found
 
@@ -170,7 +186,7 @@ class Story:
             return None
         hidden = not self.world.shows_author(viewer, author, feed=True) or (viewer, author) not in self.world.follows
         home = hidden and viewer != author and self._chance.random() < 0.3
-        return Probe(viewer, author, tweet, self.world.shows(viewer, tweet), home)
+        return Probe(viewer, author, tweet, self.world.shows(viewer, tweet, asked=True), home)
 
     # --- relations
 
@@ -306,8 +322,9 @@ class Story:
         return Step(f"{who} comes back", who, "POST", "/v1/auth/login", (), expected, body, probe=probe)
 
     def pin(self) -> Step | None:
-        own = [t for t in self.world.tweets if not t.deleted and t.original is None and t.author not in self.world.gone]
-        tweet = self._some(own)
+        gone = self.world.gone
+        there = [t for t in self.world.tweets if not t.deleted and t.reach != "removed" and t.author not in gone]
+        tweet = self._some(t for t in there if t.original is None)
         if tweet is None:
             return None
         expected = self.world.pin(tweet.author, tweet)
@@ -385,6 +402,19 @@ class Story:
         probe = Probe(self._somebody(), tweet.author, tweet, shows=False)
         who, path = tweet.author, "/2/tweets/{}"
         return Step(f"{who} deletes {tweet}", who, "DELETE", path, (tweet,), expected, probe=probe, more=retweets)
+
+    def moderate(self) -> Step | None:
+        """A moderator's decision as it is carried out: asked of `tweet` from inside, in nobody's name."""
+        there = [t for t in self.world.tweets[-400:] if not t.deleted and t.original is None]
+        tweet = self._some(there)
+        if tweet is None:
+            return None
+        reach = self._chance.choice([one for one in ("open", "open", "limited", "removed") if one != tweet.reach])
+        expected = self.world.moderate(tweet, reach)
+        viewer = self._somebody()
+        probe = Probe(viewer, tweet.author, tweet, self.world.shows(viewer, tweet, asked=True))
+        said = f"{tweet} of {tweet.author} is {reach} now"
+        return Step(said, tweet.author, MODERATE, reach, (tweet,), expected, probe=probe)
 
     # --- marks
 
@@ -500,8 +530,9 @@ async def _all() -> AsyncIterator[asyncio.TaskGroup]:
 class Players:
     """The people of a story at the edge."""
 
-    def __init__(self, story: Story, accounts: list[Account]) -> None:
+    def __init__(self, story: Story, accounts: list[Account], moderation: Moderation) -> None:
         self.story = story
+        self._moderation = moderation
         self.accounts = accounts
         self.told: list[Step] = []
         self._room = asyncio.Semaphore(_AT_ONCE)
@@ -528,6 +559,11 @@ class Players:
         if before:
             await asyncio.wait(before)  # of which none fails without ending them all
         async with self._room:
+            if step.method == MODERATE:
+                request = SetVisibilityRequest(tweet_id=self._id(step.named[0]), visibility=VISIBILITIES[step.path])
+                await self._moderation.call(self._moderation.stub.SetVisibility, request)
+                await self._taken(step)
+                return
             path = step.path.format(*map(self._id, step.named))
             body = self._filled(step.body)
             answer = await self.accounts[step.actor].request(step.method, path, **({"json": body} if body else {}))
@@ -541,9 +577,12 @@ class Players:
             if step.path == "/v1/auth/login":
                 account = self.accounts[step.actor]
                 self.accounts[step.actor] = replace(account, token=answer.json()["data"]["access_token"])
-            if step.probe is not None and step.probe.viewer not in self._left(step):
-                await self._look(step, step.probe)
-            self.told.append(step)
+            await self._taken(step)
+
+    async def _taken(self, step: Step) -> None:
+        if step.probe is not None and step.probe.viewer not in self._left(step):
+            await self._look(step, step.probe)
+        self.told.append(step)
 
     @staticmethod
     def _left(step: Step) -> set[int]:
@@ -621,7 +660,7 @@ class Players:
                     f"retweeters of {tweet}", viewer, f"{path}/retweeted_by", world.retweeters(viewer, tweet), "people"
                 )
                 yield Check(f"likers of {tweet}", viewer, f"{path}/liking_users", world.likers(viewer, tweet), "people")
-                yield Check(f"{tweet} itself", viewer, path, [tweet] if world.shows(viewer, tweet) else [])
+                yield Check(f"{tweet} itself", viewer, path, [tweet] if world.shows(viewer, tweet, asked=True) else [])
             for made in chance.sample(world.lists, min(2, len(world.lists))):
                 path = f"/2/lists/{made.id}"
                 there = [made] if world.sees_list(viewer, made) else []
@@ -630,7 +669,7 @@ class Players:
                 yield Check(f"timeline of {made}", viewer, f"{path}/tweets", world.timeline(viewer, made))
             asked = chance.sample(world.tweets, min(_IDS, len(world.tweets)))
             ids = ",".join(str(tweet.id) for tweet in asked)
-            shown = [tweet for tweet in asked if world.shows(viewer, tweet)]
+            shown = [tweet for tweet in asked if world.shows(viewer, tweet, asked=True)]
             yield Check("tweets by id", viewer, "/2/tweets", shown, params={"ids": ids})
 
     def _busiest(self, chance: random.Random) -> list[Tweet]:
@@ -718,7 +757,11 @@ class Players:
     async def counts_are_right(self) -> None:
         """Every tweet's counts, read by its author."""
         for start in range(0, len(self.world.tweets), 50):
-            some = [t for t in self.world.tweets[start : start + 50] if not t.deleted and t.original is None]
+            some = [
+                t
+                for t in self.world.tweets[start : start + 50]
+                if not t.deleted and t.original is None and t.reach != "removed"
+            ]
             for viewer in {tweet.author for tweet in some} - self.world.gone:
                 own = [tweet for tweet in some if tweet.author == viewer]
                 ids = ",".join(str(tweet.id) for tweet in own)
@@ -769,8 +812,10 @@ class Players:
 
 
 @pytest.mark.timeout(900)
-async def test_every_surface_shows_exactly_what_it_must(edge: httpx.AsyncClient, settled: Settled) -> None:
-    players = Players(Story(SEED), await register_many(edge, PEOPLE))
+async def test_every_surface_shows_exactly_what_it_must(
+    edge: httpx.AsyncClient, settled: Settled, tweet_moderation: Moderation
+) -> None:
+    players = Players(Story(SEED), await register_many(edge, PEOPLE), tweet_moderation)
     chance = random.Random(SEED)
     began = time.monotonic()
     surfaces = 0

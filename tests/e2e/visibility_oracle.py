@@ -8,6 +8,9 @@ The rules, in short. A tweet shows if its author does, and of a retweet the orig
 themself and otherwise not if the account is gone, if either blocks the other, if it is protected and the viewer does
 not follow it; on what comes to the viewer unasked (home, mentions, timelines of lists) not if it is muted either. What
 does not show is as if it were not there: nothing hangs on it, nothing can be done with it.
+
+Moderators may remove a tweet, which then shows to nobody, or limit it: then it shows only to its author, to who follows
+the author, and to who asks for just this tweet. What it is repeated, quoted or answered by is not asking for it.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ class Tweet:
     """What it repeats."""
     mentions: frozenset[int] = frozenset()
     deleted: bool = False
+    reach: str = "open"
+    """Or limited, or removed."""
     id: int = 0
     """As the API gave it; 0 until then."""
 
@@ -103,9 +108,12 @@ class World:
             return False
         return not (feed and (viewer, author) in self.mutes)
 
-    def shows(self, viewer: int, tweet: Tweet, *, feed: bool = False) -> bool:
-        """Whether a tweet shows to a viewer."""
-        if tweet.deleted or not self.shows_author(viewer, tweet.author, feed=feed):
+    def shows(self, viewer: int, tweet: Tweet, *, feed: bool = False, asked: bool = False) -> bool:
+        """Whether a tweet shows to a viewer, who has `asked` for just this one or not."""
+        if tweet.deleted or tweet.reach == "removed" or not self.shows_author(viewer, tweet.author, feed=feed):
+            return False
+        near = tweet.author == viewer or (viewer, tweet.author) in self.follows
+        if tweet.reach == "limited" and not asked and not near:
             return False
         return tweet.original is None or self.shows(viewer, tweet.original, feed=feed)
 
@@ -150,7 +158,7 @@ class World:
 
     def conversation(self, viewer: int, tweet: Tweet) -> list[Tweet]:
         """All of the conversation that a tweet belongs to."""
-        if not self.shows(viewer, tweet):
+        if not self.shows(viewer, tweet, asked=True):
             return []
         return self._newest(
             t for t in self.tweets if t.original is None and t.root is tweet.root and self.shows(viewer, t)
@@ -158,26 +166,26 @@ class World:
 
     def quotes(self, viewer: int, tweet: Tweet) -> list[Tweet]:
         """Who quoted it, and how."""
-        if not self.shows(viewer, tweet):
+        if not self.shows(viewer, tweet, asked=True):
             return []
         return self._newest(t for t in self.tweets if t.quoted is tweet and self.shows(viewer, t))
 
     def retweets(self, viewer: int, tweet: Tweet) -> list[Tweet]:
         """Retweets of a tweet, as tweets."""
-        if not self.shows(viewer, tweet):
+        if not self.shows(viewer, tweet, asked=True):
             return []
         return self._newest(t for t in self.tweets if t.original is tweet and self.shows(viewer, t))
 
     def retweeters(self, viewer: int, tweet: Tweet) -> list[int]:
         """Who retweeted it, the newest first: protected people too."""
-        if not self.shows(viewer, tweet):
+        if not self.shows(viewer, tweet, asked=True):
             return []
         found = self._newest(t for t in self.tweets if t.original is tweet and not t.deleted)
         return [t.author for t in found if self.meets(viewer, t.author)]
 
     def likers(self, viewer: int, tweet: Tweet) -> list[int]:
         """Who likes it, the newest first."""
-        if not self.shows(viewer, tweet):
+        if not self.shows(viewer, tweet, asked=True):
             return []
         marks = sorted(((at, who) for (who, what), at in self.likes.items() if what is tweet), reverse=True)
         return [who for _, who in marks if self.meets(viewer, who)]
@@ -332,7 +340,7 @@ class World:
     def post(self, tweet: Tweet) -> int:
         """A tweet, reply or quote; `quoted` may be a retweet, of which the original is quoted."""
         for target in (tweet.answered, tweet.quoted):
-            if target is not None and not self.shows(tweet.author, target):
+            if target is not None and not self.shows(tweet.author, target, asked=True):
                 return 403
         if tweet.quoted is not None:
             tweet.quoted = tweet.quoted.original or tweet.quoted
@@ -347,7 +355,7 @@ class World:
 
     def retweet(self, made: Tweet, named: Tweet) -> int:
         """Retweets a tweet, or the original of a retweet; twice is once."""
-        if not self.shows(made.author, named):
+        if not self.shows(made.author, named, asked=True):
             return 404
         original = named.original or named
         if not self.may_repeat(made.author, original):
@@ -379,9 +387,14 @@ class World:
             del self.pinned[tweet.author]
         return 200
 
+    def moderate(self, tweet: Tweet, reach: str) -> int:
+        """A moderator decides how far a tweet reaches."""
+        tweet.reach = reach
+        return 200
+
     def mark(self, marks: dict[tuple[int, Tweet], int], who: int, named: Tweet) -> int:
         """Likes or keeps a tweet, or the original of a retweet; twice is once."""
-        if not self.shows(who, named):
+        if not self.shows(who, named, asked=True):
             return 404
         marks.setdefault((who, named.original or named), self._tick())
         return 200

@@ -15,9 +15,14 @@ def _facts(
     protected: frozenset[int] = frozenset(),
     gone: frozenset[int] = frozenset(),
 ) -> Facts:
-    """Tweets are (id, person answered), or (id, person answered, person repeated)."""
-    whole = {author: tuple((*tweet, 0)[:3] for tweet in written) for author, written in tweets.items()}
+    """Tweets are (id, person answered), or (id, person answered, person repeated, whether what is repeated is
+    limited)."""
+    whole = {author: tuple(_whole(*tweet) for tweet in written) for author, written in tweets.items()}
     return Facts({}, following, hidden or {}, protected, gone, whole)
+
+
+def _whole(tweet: int, answered: int, repeated: int = 0, limited: bool = False) -> tuple[int, int, int, bool]:
+    return tweet, answered, repeated, limited
 
 
 def test_home_is_ones_own_and_those_one_follows_the_newest_first() -> None:
@@ -49,6 +54,9 @@ def test_nothing_shows_of_those_who_are_blocked_muted_gone_or_protected_from_the
     following = {ADA: frozenset({BOB, CAROL}), DAN: frozenset({BOB})}
     assert _facts(tweets, following).home(ADA) == [60, 50, 40, 30, 20]
     assert _facts(tweets, following, hidden={ADA: frozenset({CAROL})}).home(ADA) == [60, 50, 30]
+    limited = {**tweets, BOB: ((50, 0), (40, 0, CAROL, True), (30, 0, ADA, True))}
+    assert _facts(limited, {ADA: frozenset({BOB})}).home(ADA) == [60, 50, 30], "what Carol wrote was limited"
+    assert _facts(limited, following).home(ADA) == [60, 50, 40, 30, 20]
     assert _facts(tweets, following, hidden={ADA: frozenset({BOB})}).home(ADA) == [60, 20]
     assert _facts(tweets, following, gone=frozenset({CAROL})).home(ADA) == [60, 50, 30]
     protected = _facts(tweets, following, protected=frozenset({CAROL, ADA}))

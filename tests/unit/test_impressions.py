@@ -10,7 +10,7 @@ from rookery.api.v2.tweet_pb2 import Tweet
 from mesh.errors import Unavailable
 from views.entry import Entry
 from views.impressions import Impressions
-from views.record import TWEET
+from views.record import TWEET, tweet_facts
 
 ADA, BOB, EVE = 1, 2, 3
 
@@ -18,7 +18,7 @@ ADA, BOB, EVE = 1, 2, 3
 def record(tweet_id: int, author_id: int = ADA, *, retweeted: tuple[int, int] = (0, 0)) -> bytes:
     """A tweet's record."""
     made = Tweet(id=tweet_id, text="text", author_id=author_id)
-    return TWEET.encode(made, version=1, facts=Entry(tweet_id, author_id, 0, *retweeted).pack())
+    return TWEET.encode(made, version=1, facts=tweet_facts(Entry(tweet_id, author_id, 0, *retweeted)))
 
 
 class Owner:

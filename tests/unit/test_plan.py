@@ -13,7 +13,7 @@ from rookery.api.v2.user_pb2 import User
 from mesh.errors import InvalidArgument
 from views.entry import Entry
 from views.plan import Plan, tweets_plan, users_plan
-from views.record import POLL, TWEET, USER, person_facts, poll_facts
+from views.record import POLL, TWEET, USER, person_facts, poll_facts, tweet_facts
 
 ID = 2**61 + 3
 
@@ -54,7 +54,7 @@ def full_tweet() -> bytes:
     tweet.entities.hashtags.add(tag="a")
     metrics = tweet.public_metrics
     metrics.retweet_count = metrics.repost_count = metrics.like_count = 0
-    return TWEET.encode(tweet, version=1, facts=Entry(ID, 7).pack())
+    return TWEET.encode(tweet, version=1, facts=tweet_facts(Entry(ID, 7)))
 
 
 def full_user() -> bytes:

@@ -22,7 +22,7 @@ from views.entry import Entry
 from views.hydrate import Hydrator
 from views.plan import tweets_plan, users_plan
 from views.present import not_found, present_tweets, present_users, wire
-from views.record import POLL, TWEET, USER, person_facts, poll_facts
+from views.record import POLL, TWEET, USER, person_facts, poll_facts, tweet_facts
 from views.shown import Views
 from views.standings import Standings
 from views.visibility import Surface
@@ -33,7 +33,7 @@ VIEWER = 70
 
 def tweet(tweet_id: int, author_id: int = ADA, **members: object) -> bytes:
     made = Tweet(id=tweet_id, text=f"tweet {tweet_id}", author_id=author_id, **members)  # type: ignore[arg-type]
-    return TWEET.encode(made, version=1, facts=Entry(tweet_id, author_id).pack())
+    return TWEET.encode(made, version=1, facts=tweet_facts(Entry(tweet_id, author_id)))
 
 
 def user(user_id: int, **members: object) -> bytes:
@@ -203,7 +203,7 @@ async def test_in_the_vocabulary_of_posts_they_are_posts(world: World) -> None:
 async def test_people_mentioned_and_answered_are_included_when_asked_for(world: World) -> None:
     made = Tweet(id=1, text="t", author_id=ADA, in_reply_to_user_id=BOB)
     made.entities.mentions.extend([MentionEntity(username="carol", id=CAROL), MentionEntity(username="nobody")])
-    page = [TWEET.encode(made, version=1, facts=Entry(made.id, ADA).pack())]
+    page = [TWEET.encode(made, version=1, facts=tweet_facts(Entry(made.id, ADA)))]
     both = await world.tweets_page(page, "in_reply_to_user_id,entities.mentions.username")
     assert [person.id for person in both.includes.users] == [BOB, CAROL]
     one = await world.tweets_page(page, "entities.mentions.username")
@@ -229,7 +229,7 @@ def test_lengths_are_written_as_protobuf_reads_them(size: int) -> None:
 
 async def test_a_long_resource_is_written_whole(world: World) -> None:
     long = Tweet(id=1, text="é" * 4_000, author_id=ADA)
-    answer = await world.tweets_page([TWEET.encode(long, version=1, facts=Entry(long.id, ADA).pack()), tweet(2)])
+    answer = await world.tweets_page([TWEET.encode(long, version=1, facts=tweet_facts(Entry(long.id, ADA))), tweet(2)])
     assert [len(found.text) for found in answer.data] == [4_000, len("tweet 2")]
 
 

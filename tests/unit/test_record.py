@@ -12,7 +12,18 @@ from rookery.api.v2.user_pb2 import User
 
 from mesh.cache.records import TOMBSTONE
 from views.entry import SIZE, Entry, unpack, unpack_all
-from views.record import TWEET, USER, Layout, author_of, authors_of, entry_of, is_there, person_facts
+from views.record import (
+    TWEET,
+    USER,
+    Layout,
+    author_of,
+    authors_of,
+    entry_of,
+    is_limited,
+    is_there,
+    person_facts,
+    tweet_facts,
+)
 from views.visibility import State, state_of
 
 LAYOUTS: list[Layout[Any]] = [TWEET, USER]
@@ -53,7 +64,7 @@ def test_every_member_of_the_resource_has_a_slot(layout: Layout[Any]) -> None:
 @given(tweet=TWEETS, version=st.integers(0, 2**53 - 2), entry=st.builds(Entry, *(IDS for _ in Entry._fields)))
 def test_a_tweets_record_gives_back_all_of_it(tweet: Tweet, version: int, entry: Entry) -> None:
     tweet.public_metrics.SetInParent()  # two slots share it, and each is written
-    record = TWEET.encode(tweet, version=version, facts=entry.pack())
+    record = TWEET.encode(tweet, version=version, facts=tweet_facts(entry))
     assert TWEET.parse(record) == tweet
     assert author_of(record) == entry.author_id and entry_of(record) == entry
     assert int.from_bytes(record[:8], "big") == version
@@ -73,9 +84,15 @@ def test_a_persons_record_tells_who_is_protected(protected: bool) -> None:
 
 def test_the_authors_of_records_come_once_each_in_their_order() -> None:
     records = [
-        TWEET.encode(Tweet(id=i), version=1, facts=Entry(i, author).pack()) for i, author in enumerate([7, 9, 7])
+        TWEET.encode(Tweet(id=i), version=1, facts=tweet_facts(Entry(i, author))) for i, author in enumerate([7, 9, 7])
     ]
     assert authors_of(records) == [7, 9]
+
+
+def test_a_record_says_whether_its_tweet_is_limited() -> None:
+    for limited in (True, False):
+        made = TWEET.encode(Tweet(id=1), version=1, facts=tweet_facts(Entry(1, 7), limited=limited))
+        assert is_limited(made) is limited and entry_of(made) == Entry(1, 7)
 
 
 def test_facts_of_another_size_are_refused() -> None:
@@ -97,7 +114,7 @@ def test_any_cut_is_the_resource_with_those_members_alone(user: User, data: st.D
 
 @given(tweet=TWEETS, names=st.sets(st.sampled_from(sorted(set(TWEET.slots) - {"public_metrics"})), min_size=1))
 def test_a_cut_tweet_has_the_members_asked_for_and_no_other(tweet: Tweet, names: set[str]) -> None:
-    cut = Tweet.FromString(TWEET.cutter(TWEET.ranges(names))(TWEET.encode(tweet, version=1, facts=bytes(SIZE))))
+    cut = Tweet.FromString(TWEET.cutter(TWEET.ranges(names))(TWEET.encode(tweet, version=1, facts=bytes(SIZE + 1))))
     expected = Tweet()
     for name in names - {"post_public_metrics"}:
         for member in ("id", "text") if name == "default" else (name,):
@@ -123,7 +140,7 @@ def test_each_vocabulary_has_its_own_name_for_reposts_and_never_both() -> None:
     tweet = Tweet(id=1)
     tweet.public_metrics.retweet_count = tweet.public_metrics.repost_count = 3
     tweet.public_metrics.like_count = 0
-    record = TWEET.encode(tweet, version=1, facts=bytes(SIZE))
+    record = TWEET.encode(tweet, version=1, facts=bytes(SIZE + 1))
     of_tweets = Tweet.FromString(TWEET.cutter(TWEET.ranges(["public_metrics"]))(record)).public_metrics
     of_posts = Tweet.FromString(TWEET.cutter(TWEET.ranges(["post_public_metrics"]))(record)).public_metrics
     assert (of_tweets.HasField("retweet_count"), of_tweets.HasField("repost_count")) == (True, False)
@@ -136,15 +153,15 @@ def test_neighbouring_slots_are_cut_as_one() -> None:
     assert TWEET.ranges(names) == ((0, len(names)),)
     assert TWEET.ranges([names[2], names[0], names[1], names[4], names[2]]) == ((0, 3), (4, 5))
     assert TWEET.ranges([]) == ()
-    record = TWEET.encode(Tweet(id=1), version=1, facts=bytes(SIZE))
+    record = TWEET.encode(Tweet(id=1), version=1, facts=bytes(SIZE + 1))
     assert TWEET.cutter(())(record) == b""
 
 
 def test_a_record_that_its_offsets_cannot_describe_is_refused() -> None:
     fits = Tweet(text="x" * 65_000)
-    assert TWEET.parse(TWEET.encode(fits, version=1, facts=bytes(SIZE))).text == fits.text
+    assert TWEET.parse(TWEET.encode(fits, version=1, facts=bytes(SIZE + 1))).text == fits.text
     with pytest.raises(ValueError, match="65535"):
-        TWEET.encode(Tweet(text="x" * 65_536), version=1, facts=bytes(SIZE))
+        TWEET.encode(Tweet(text="x" * 65_536), version=1, facts=bytes(SIZE + 1))
 
 
 @pytest.mark.parametrize(("record", "there"), [(None, False), (b"", False), (TOMBSTONE, False)])

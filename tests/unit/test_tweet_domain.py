@@ -7,13 +7,14 @@ from dataclasses import fields, replace
 import pytest
 from rookery.api.v2.tweet_pb2 import MentionEntity, TweetEntities
 
-from mesh.cache.records import is_tombstone
+from mesh.cache.records import TOMBSTONE, is_tombstone
 from mesh.errors import InvalidArgument, PermissionDenied
 from mesh.ids import EPOCH_MS, id_of_ms
 from services.tweet.domain import (
     ERASED,
     ReplySettings,
     StoredTweet,
+    Visibility,
     checked_text,
     is_for,
     mentioned_ids,
@@ -26,7 +27,7 @@ from services.tweet.domain import (
     retweet_of,
 )
 from views.entry import Entry
-from views.record import POLL, TWEET, author_of, end_of, entry_of, is_there
+from views.record import POLL, TWEET, author_of, end_of, entry_of, is_limited, is_there
 
 ADA, BOB, CAROL = 7, 8, 9
 ID = id_of_ms(EPOCH_MS + 1_500)
@@ -167,6 +168,13 @@ def test_a_deleted_tweet_is_a_tombstone_with_nothing_of_it_left() -> None:
     assert is_tombstone(made)
     assert not is_there(made)
     assert b"secret" not in made
+
+
+def test_a_removed_tweet_has_a_version_alone_so_that_a_later_one_can_bring_it_back() -> None:
+    made = record(tweet(text="secret", visibility=Visibility.REMOVED, version=3))
+    assert made == (3).to_bytes(8, "big")
+    assert not is_there(made) and made != TOMBSTONE
+    assert is_limited(record(tweet(visibility=Visibility.LIMITED))) and not is_limited(record(tweet()))
 
 
 def test_a_row_needs_no_more_than_id_author_and_text() -> None:

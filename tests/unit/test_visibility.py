@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
+from rookery.api.v2.tweet_pb2 import Tweet
 from rookery.api.v2.user_pb2 import User
 
 from mesh.cache.records import TOMBSTONE
 from views.entry import Entry
-from views.record import USER, person_facts
+from views.record import TWEET, USER, person_facts, tweet_facts
 from views.visibility import Facts, Standing, State, Surface, Verdict, may_repeat, verdict, writers
 
 ONESELF = Standing(oneself=True)
@@ -105,6 +106,24 @@ def test_a_retweet_shows_only_where_its_author_and_the_originals_do(surface: Sur
         assert facts.shows(Entry(9, 2), surface) is TABLE[author][place]
         both = TABLE[author][place] and TABLE[original][place]
         assert facts.shows(Entry(9, 2, 0, 8, 3), surface) is both
+
+
+@pytest.mark.parametrize("surface", Surface)
+def test_a_limited_tweet_comes_to_its_author_to_followers_and_to_who_asks_for_it(surface: Surface) -> None:
+    facts = Facts(VIEWER, {2}, (), (), {})
+    asked = surface is Surface.TWEET
+    for author, wanted in ((VIEWER, True), (2, True), (3, asked)):
+        limited = TWEET.encode(Tweet(id=9), version=1, facts=tweet_facts(Entry(9, author), limited=True))
+        assert facts.reaches(limited, surface) is wanted
+        assert facts.reaches(limited, surface, repeated=True) is (wanted and author != 3)
+        assert facts.reaches(limited, surface.embedded) is (wanted and author != 3)
+        assert facts.reaches(TWEET.encode(Tweet(id=9), version=1, facts=tweet_facts(Entry(9, author))), surface)
+
+
+@pytest.mark.parametrize("surface", Surface)
+def test_what_hangs_on_a_tweet_shows_by_the_same_rules_about_people(surface: Surface) -> None:
+    for key in TABLE:
+        assert verdict(surface, *key) is verdict(surface.embedded, *key)
 
 
 def test_what_is_not_known_of_somebody_hides_them() -> None:

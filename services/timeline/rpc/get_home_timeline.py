@@ -145,7 +145,12 @@ class GetHomeTimeline:
         facts = await standings.read(viewer, authors, answered, answers)
         records = await (tweets.get(tweet_ids) if found is None else tweets.complete(tweet_ids, found))
         if originals:
-            there = {i for i, record in zip(tweet_ids, records, strict=True) if is_there(record)}
+            # One's own and those of people one follows come here even if they are limited; what these repeat, may not.
+            there = {
+                i
+                for i, record in zip(tweet_ids, records, strict=True)
+                if record is not None and is_there(record) and facts.reaches(record, Surface.HOME, repeated=True)
+            }
             records = [
                 record if entry.retweeted_id in there or not entry.retweeted_id else None
                 for entry, record in zip(entries, records, strict=False)

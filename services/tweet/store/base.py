@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from services.tweet.domain import Mark, StoredPoll, StoredTweet
+from services.tweet.domain import Mark, Review, StoredPoll, StoredTweet, Visibility
 from views.entry import Entry
 
 
@@ -62,9 +62,15 @@ class TweetStore(Protocol):
     All raise Unavailable."""
 
     async def create(
-        self, tweet: StoredTweet, request_id: str, mentioned: Collection[int] = (), poll: StoredPoll | None = None
+        self,
+        tweet: StoredTweet,
+        request_id: str,
+        mentioned: Collection[int] = (),
+        poll: StoredPoll | None = None,
+        review: Review | None = None,
     ) -> StoredTweet:
         """Adds a tweet, which those that it points at will count, and which is for those `mentioned`; and its poll.
+        Its event says whether it is to be reviewed.
 
         Gives the one that this author's `request_id` (empty for none) made before, if it did; and for a retweet the
         one that the author made of the same original before. Raises NotFound when what is to be repeated is deleted.
@@ -84,6 +90,10 @@ class TweetStore(Protocol):
 
         None when there is none of that id; a tweet of another author is given as it is.
         """
+        ...
+
+    async def set_visibility(self, tweet_id: int, visibility: Visibility) -> StoredTweet | None:
+        """Makes a tweet reach so far; gives it, also when it did before. None for one that is not there."""
         ...
 
     async def by_ids(self, ids: Sequence[int]) -> list[StoredTweet]:

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import bindparam, text
 
 from mesh.db.sql import Tx
-from services.tweet.domain import Choice, StoredPoll, StoredTweet
+from services.tweet.domain import Choice, StoredPoll, StoredTweet, Visibility
 
 COLUMNS = (
     "id, author_id, text, entities, lang, possibly_sensitive, reply_settings, conversation_id, in_reply_to_tweet_id,"
     " in_reply_to_user_id, quoted_id, retweeted_id, retweeted_author_id, poll_id, retweet_count, reply_count,"
-    " like_count, quote_count, bookmark_count, impression_count, deleted, version"
+    " like_count, quote_count, bookmark_count, impression_count, deleted, version, visibility"
 )
 BY_IDS = text(f"SELECT {COLUMNS} FROM tweets WHERE id IN :ids").bindparams(bindparam("ids", expanding=True))
 
@@ -33,6 +33,7 @@ def tweet_of(row: Any) -> StoredTweet:
     values["entities"] = bytes(values["entities"] or b"")
     values["possibly_sensitive"] = bool(values["possibly_sensitive"])
     values["deleted"] = bool(values["deleted"])
+    values["visibility"] = Visibility(values["visibility"])
     return StoredTweet(**values)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from google.protobuf.message import Message
 from rookery.events.v1.tweet_events_pb2 import (
     TweetBookmarksChanged,
-    TweetCreated,
     TweetDeleted,
     TweetLiked,
     TweetUnliked,
@@ -17,7 +16,18 @@ from rookery.events.v1.tweet_events_pb2 import (
 from mesh.db.sql import Database, Tx
 from mesh.errors import NotFound
 from mesh.outbox.sql import SqlOutbox
-from services.tweet.domain import ENGAGEMENT_TOPIC, TWEETS_TOPIC, Mark, Metric, StoredPoll, StoredTweet
+from services.tweet.domain import (
+    ENGAGEMENT_TOPIC,
+    TWEETS_TOPIC,
+    Mark,
+    Metric,
+    Review,
+    StoredPoll,
+    StoredTweet,
+    Visibility,
+    created,
+    visibility_changed,
+)
 from services.tweet.store.base import By, Marked
 from services.tweet.store.counts import SqlCounts
 from services.tweet.store.polls import SqlPollStore, add_poll, purge_poll
@@ -67,7 +77,12 @@ class SqlTweetStore:
         """The polls of its tweets."""
 
     async def create(
-        self, tweet: StoredTweet, request_id: str, mentioned: Collection[int] = (), poll: StoredPoll | None = None
+        self,
+        tweet: StoredTweet,
+        request_id: str,
+        mentioned: Collection[int] = (),
+        poll: StoredPoll | None = None,
+        review: Review | None = None,
     ) -> StoredTweet:
         """See TweetStore."""
 
@@ -76,10 +91,10 @@ class SqlTweetStore:
             done = await tx.execute(
                 "INSERT INTO tweets (id, author_id, text, entities, lang, possibly_sensitive, reply_settings,"
                 " conversation_id, in_reply_to_tweet_id, in_reply_to_user_id, quoted_id, retweeted_id,"
-                " retweeted_author_id, poll_id, request_id)"
+                " retweeted_author_id, poll_id, request_id, visibility)"
                 " VALUES (:id, :author_id, :text, :entities, :lang, :sensitive, :reply_settings, :conversation_id,"
                 " :in_reply_to_tweet_id, :in_reply_to_user_id, :quoted_id, :retweeted_id,"
-                " :retweeted_author_id, :poll_id, :request_id)"
+                " :retweeted_author_id, :poll_id, :request_id, :visibility)"
                 " ON CONFLICT DO NOTHING",
                 {
                     "id": tweet.id,
@@ -97,6 +112,7 @@ class SqlTweetStore:
                     "retweeted_author_id": tweet.retweeted_author_id,
                     "poll_id": tweet.poll_id,
                     "request_id": request_id or None,
+                    "visibility": tweet.visibility,
                 },
             )
             if done.rowcount == 0:
@@ -105,14 +121,7 @@ class SqlTweetStore:
                 if made is None:
                     raise LookupError("a tweet conflicts with a row that is not there")
                 return made
-            event = TweetCreated(
-                tweet_id=tweet.id,
-                author_id=tweet.author_id,
-                in_reply_to_user_id=tweet.in_reply_to_user_id,
-                retweeted_tweet_id=tweet.retweeted_id,
-                retweeted_author_id=tweet.retweeted_author_id,
-                referenced_tweet_ids=[tweet_id for _, tweet_id in tweet.references],
-            )
+            event = created(tweet, review)
             event.author_tweet_count, event.author_version = await self._count_author(tx, tweet.author_id, "tweet", 1)
             await self._publish(tx, TWEETS_TOPIC, tweet.author_id, event)
             await self._count_references(tx, tweet, 1)
@@ -193,6 +202,28 @@ class SqlTweetStore:
             await self._publish(tx, TWEETS_TOPIC, author_id, event)
             await self._count_references(tx, tweet, -1)
             return tweet_of(left)
+
+        return await self._db.write(unit)
+
+    async def set_visibility(self, tweet_id: int, visibility: Visibility) -> StoredTweet | None:
+        """See TweetStore."""
+
+        async def unit(tx: Tx) -> StoredTweet | None:
+            row = (await tx.execute(BY_IDS, {"ids": [tweet_id]})).first()
+            if row is None or row.deleted:
+                return None
+            tweet = tweet_of(row)
+            if tweet.visibility is visibility:
+                return tweet
+            changed = (
+                await tx.execute(
+                    "UPDATE tweets SET visibility = :visibility, version = version + 1 WHERE id = :id"
+                    f" RETURNING {COLUMNS}",
+                    {"id": tweet_id, "visibility": visibility},
+                )
+            ).one()
+            await self._publish(tx, TWEETS_TOPIC, tweet.author_id, visibility_changed(tweet_of(changed)))
+            return tweet_of(changed)
 
         return await self._db.write(unit)
 

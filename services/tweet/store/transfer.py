@@ -46,6 +46,7 @@ KINDS: Sequence[Kind] = (
             "impression_count": _INTEGER,
             "deleted": _BOOLEAN,
             "version": _INTEGER,
+            "visibility": _INTEGER,
         },
         frozenset({"entities", "request_id"}),
     ),

@@ -26,7 +26,7 @@ from services.graph.list_domain import PeopleList
 from services.graph.store.base import GraphStore
 from services.graph.store.erasure import Remains as GraphRemains
 from services.graph.store.lists import ListStore
-from services.tweet.domain import Choice, Mark, StoredPoll, StoredTweet
+from services.tweet.domain import Choice, Mark, StoredPoll, StoredTweet, Visibility
 from services.tweet.store.base import Applied, By, CountCheck, CountStore, PollStore, TweetStore
 from services.tweet.store.erasure import Remains as TweetRemains
 from services.user.attempts import Backoff
@@ -386,6 +386,7 @@ CASES = [
         answer=lambda made: made.id == RETWEET.id,
         note="a retweet, counted once",
     ),
+    Case(TweetStore, call("set_visibility", 100, Visibility.REMOVED), [CREATE_TWEET], note="told once"),
     Case(TweetStore, call("retweet", 2, 100), [CREATE_TWEET, call("create", RETWEET, "")]),
     Case(TweetStore, call("by_request", 1, "request-1"), [CREATE_TWEET]),
     Case(

@@ -23,10 +23,11 @@ from rookery.events.v1.tweet_events_pb2 import (
     TweetDeleted,
     TweetLiked,
     TweetUnliked,
+    TweetVisibilityChanged,
 )
 
 from mesh.errors import NotFound, Unavailable
-from services.tweet.domain import Choice, Mark, StoredPoll, StoredTweet
+from services.tweet.domain import Choice, Mark, Review, StoredPoll, StoredTweet, Visibility
 from services.tweet.reconciler import Reconciler
 from services.tweet.store.base import Applied, By, CountCheck, CountStore, Marked, PollStore, TweetStore, Wrong
 from views.entry import Entry
@@ -155,6 +156,43 @@ class TweetStoreSuite(ABC):
         assert await tweets.by_ids([]) == []
         assert await tweets.by_ids([99]) == []
         assert len(await tweets.by_ids(range(1, 101))) == 3, "a whole batch of the API"
+
+    # --- how far a tweet reaches
+
+    async def test_a_tweet_reaches_as_far_as_was_decided_last(self, stores: TweetStores) -> None:
+        tweets = stores.tweets
+        made = await tweets.create(replace(tweet_of(10), visibility=Visibility.LIMITED), "")
+        assert made.visibility is Visibility.LIMITED
+        for number, visibility in enumerate((Visibility.REMOVED, Visibility.OPEN, Visibility.LIMITED), 2):
+            changed = await tweets.set_visibility(10, visibility)
+            assert changed == await self.one(tweets, 10)
+            assert changed == replace(made, visibility=visibility, version=made.version + number - 1)
+        events = [event.message for event in await stores.events()]
+        assert isinstance(events[0], TweetCreated) and events[0].visibility == Visibility.LIMITED
+        assert events[1:] == [
+            TweetVisibilityChanged(tweet_id=10, author_id=ADA, visibility=value)  # type: ignore[arg-type]
+            for value in (3, 1, 2)
+        ]
+
+    async def test_the_same_visibility_again_changes_nothing_and_a_deleted_tweet_has_none(
+        self, stores: TweetStores
+    ) -> None:
+        tweets = stores.tweets
+        await tweets.create(tweet_of(10), "")
+        first = await tweets.set_visibility(10, Visibility.REMOVED)
+        assert await tweets.set_visibility(10, Visibility.REMOVED) == first
+        assert len(await stores.events()) == 2
+        left = await tweets.delete(10, ADA)
+        assert left is not None and left.deleted, "a removed tweet is its author's still"
+        assert await tweets.set_visibility(10, Visibility.OPEN) is None
+        assert await tweets.set_visibility(99, Visibility.OPEN) is None
+
+    async def test_an_event_says_why_its_tweet_is_to_be_reviewed(self, stores: TweetStores) -> None:
+        await stores.tweets.create(tweet_of(10), "", review=Review(("spam", "unchecked"), 0.25, 0.5))
+        [event] = [event.message for event in await stores.events()]
+        assert isinstance(event, TweetCreated)
+        assert list(event.review.reasons) == ["spam", "unchecked"]
+        assert (event.review.toxicity, event.review.spam) == (0.25, 0.5)
 
     # --- the same request
 

@@ -24,29 +24,35 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$rookery/events/v1/tweet_events.proto\x12\x11rookery.events.v1\"\xdb\x01\n\x0cTweetCreated\x12\x10\n\x08tweet_id\x18\x01 \x01(\x03\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\x1b\n\x13in_reply_to_user_id\x18\x03 \x01(\x03\x12\x1a\n\x12\x61uthor_tweet_count\x18\x04 \x01(\x03\x12\x16\n\x0e\x61uthor_version\x18\x05 \x01(\x03\x12\x1a\n\x12retweeted_tweet_id\x18\x06 \x01(\x03\x12\x1c\n\x14referenced_tweet_ids\x18\x07 \x03(\x03\x12\x1b\n\x13retweeted_author_id\x18\x08 \x01(\x03\"\xec\x01\n\x0cTweetDeleted\x12\x10\n\x08tweet_id\x18\x01 \x01(\x03\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\x1b\n\x13in_reply_to_user_id\x18\x03 \x01(\x03\x12\x1a\n\x12\x61uthor_tweet_count\x18\x04 \x01(\x03\x12\x16\n\x0e\x61uthor_version\x18\x05 \x01(\x03\x12\x1a\n\x12retweeted_tweet_id\x18\x06 \x01(\x03\x12\x1c\n\x14referenced_tweet_ids\x18\x07 \x03(\x03\x12\x1b\n\x13retweeted_author_id\x18\x08 \x01(\x03\x12\x0f\n\x07poll_id\x18\t \x01(\x03\"Y\n\nTweetLiked\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x10\n\x08tweet_id\x18\x02 \x01(\x03\x12\x12\n\nlike_count\x18\x03 \x01(\x03\x12\x14\n\x0clike_version\x18\x04 \x01(\x03\"[\n\x0cTweetUnliked\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x10\n\x08tweet_id\x18\x02 \x01(\x03\x12\x12\n\nlike_count\x18\x03 \x01(\x03\x12\x14\n\x0clike_version\x18\x04 \x01(\x03\")\n\x15TweetBookmarksChanged\x12\x10\n\x08tweet_id\x18\x01 \x01(\x03\"\xa4\x01\n\x12TweetCountsChanged\x12\x10\n\x08tweet_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x15\n\rretweet_count\x18\x03 \x01(\x03\x12\x13\n\x0breply_count\x18\x04 \x01(\x03\x12\x12\n\nlike_count\x18\x05 \x01(\x03\x12\x13\n\x0bquote_count\x18\x06 \x01(\x03\x12\x16\n\x0e\x62ookmark_count\x18\x07 \x01(\x03\"a\n\x12\x41uthorCountsMended\x12\x11\n\tauthor_id\x18\x01 \x01(\x03\x12\x13\n\x0btweet_count\x18\x02 \x01(\x03\x12\x12\n\nlike_count\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\x03\"F\n\x10PollVotesCounted\x12\x0f\n\x07poll_id\x18\x01 \x01(\x03\x12\x10\n\x08tweet_id\x18\x02 \x01(\x03\x12\x0f\n\x07version\x18\x03 \x01(\x03\"r\n\rTweetRelinked\x12\x10\n\x08tweet_id\x18\x01 \x01(\x03\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\x1f\n\x17old_in_reply_to_user_id\x18\x03 \x01(\x03\x12\x1b\n\x13in_reply_to_user_id\x18\x04 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$rookery/events/v1/tweet_events.proto\x12\x11rookery.events.v1\">\n\x0bTweetReview\x12\x0f\n\x07reasons\x18\x01 \x03(\t\x12\x10\n\x08toxicity\x18\x02 \x01(\x02\x12\x0c\n\x04spam\x18\x03 \x01(\x02\"\xc3\x02\n\x0cTweetCreated\x12\x10\n\x08tweet_id\x18\x01 \x01(\x03\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\x1b\n\x13in_reply_to_user_id\x18\x03 \x01(\x03\x12\x1a\n\x12\x61uthor_tweet_count\x18\x04 \x01(\x03\x12\x16\n\x0e\x61uthor_version\x18\x05 \x01(\x03\x12\x1a\n\x12retweeted_tweet_id\x18\x06 \x01(\x03\x12\x1c\n\x14referenced_tweet_ids\x18\x07 \x03(\x03\x12\x1b\n\x13retweeted_author_id\x18\x08 \x01(\x03\x12\x36\n\nvisibility\x18\t \x01(\x0e\x32\".rookery.events.v1.TweetVisibility\x12.\n\x06review\x18\n \x01(\x0b\x32\x1e.rookery.events.v1.TweetReview\"\xec\x01\n\x0cTweetDeleted\x12\x10\n\x08tweet_id\x18\x01 \x01(\x03\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\x1b\n\x13in_reply_to_user_id\x18\x03 \x01(\x03\x12\x1a\n\x12\x61uthor_tweet_count\x18\x04 \x01(\x03\x12\x16\n\x0e\x61uthor_version\x18\x05 \x01(\x03\x12\x1a\n\x12retweeted_tweet_id\x18\x06 \x01(\x03\x12\x1c\n\x14referenced_tweet_ids\x18\x07 \x03(\x03\x12\x1b\n\x13retweeted_author_id\x18\x08 \x01(\x03\x12\x0f\n\x07poll_id\x18\t \x01(\x03\"u\n\x16TweetVisibilityChanged\x12\x10\n\x08tweet_id\x18\x01 \x01(\x03\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\x36\n\nvisibility\x18\x03 \x01(\x0e\x32\".rookery.events.v1.TweetVisibility\"Y\n\nTweetLiked\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x10\n\x08tweet_id\x18\x02 \x01(\x03\x12\x12\n\nlike_count\x18\x03 \x01(\x03\x12\x14\n\x0clike_version\x18\x04 \x01(\x03\"[\n\x0cTweetUnliked\x12\x0f\n\x07user_id\x18\x01 \x01(\x03\x12\x10\n\x08tweet_id\x18\x02 \x01(\x03\x12\x12\n\nlike_count\x18\x03 \x01(\x03\x12\x14\n\x0clike_version\x18\x04 \x01(\x03\")\n\x15TweetBookmarksChanged\x12\x10\n\x08tweet_id\x18\x01 \x01(\x03\"\xa4\x01\n\x12TweetCountsChanged\x12\x10\n\x08tweet_id\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x15\n\rretweet_count\x18\x03 \x01(\x03\x12\x13\n\x0breply_count\x18\x04 \x01(\x03\x12\x12\n\nlike_count\x18\x05 \x01(\x03\x12\x13\n\x0bquote_count\x18\x06 \x01(\x03\x12\x16\n\x0e\x62ookmark_count\x18\x07 \x01(\x03\"a\n\x12\x41uthorCountsMended\x12\x11\n\tauthor_id\x18\x01 \x01(\x03\x12\x13\n\x0btweet_count\x18\x02 \x01(\x03\x12\x12\n\nlike_count\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\x03\"F\n\x10PollVotesCounted\x12\x0f\n\x07poll_id\x18\x01 \x01(\x03\x12\x10\n\x08tweet_id\x18\x02 \x01(\x03\x12\x0f\n\x07version\x18\x03 \x01(\x03\"r\n\rTweetRelinked\x12\x10\n\x08tweet_id\x18\x01 \x01(\x03\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\x1f\n\x17old_in_reply_to_user_id\x18\x03 \x01(\x03\x12\x1b\n\x13in_reply_to_user_id\x18\x04 \x01(\x03*\x8a\x01\n\x0fTweetVisibility\x12 \n\x1cTWEET_VISIBILITY_UNSPECIFIED\x10\x00\x12\x19\n\x15TWEET_VISIBILITY_OPEN\x10\x01\x12\x1c\n\x18TWEET_VISIBILITY_LIMITED\x10\x02\x12\x1c\n\x18TWEET_VISIBILITY_REMOVED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rookery.events.v1.tweet_events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TWEETCREATED']._serialized_start=60
-  _globals['_TWEETCREATED']._serialized_end=279
-  _globals['_TWEETDELETED']._serialized_start=282
-  _globals['_TWEETDELETED']._serialized_end=518
-  _globals['_TWEETLIKED']._serialized_start=520
-  _globals['_TWEETLIKED']._serialized_end=609
-  _globals['_TWEETUNLIKED']._serialized_start=611
-  _globals['_TWEETUNLIKED']._serialized_end=702
-  _globals['_TWEETBOOKMARKSCHANGED']._serialized_start=704
-  _globals['_TWEETBOOKMARKSCHANGED']._serialized_end=745
-  _globals['_TWEETCOUNTSCHANGED']._serialized_start=748
-  _globals['_TWEETCOUNTSCHANGED']._serialized_end=912
-  _globals['_AUTHORCOUNTSMENDED']._serialized_start=914
-  _globals['_AUTHORCOUNTSMENDED']._serialized_end=1011
-  _globals['_POLLVOTESCOUNTED']._serialized_start=1013
-  _globals['_POLLVOTESCOUNTED']._serialized_end=1083
-  _globals['_TWEETRELINKED']._serialized_start=1085
-  _globals['_TWEETRELINKED']._serialized_end=1199
+  _globals['_TWEETVISIBILITY']._serialized_start=1489
+  _globals['_TWEETVISIBILITY']._serialized_end=1627
+  _globals['_TWEETREVIEW']._serialized_start=59
+  _globals['_TWEETREVIEW']._serialized_end=121
+  _globals['_TWEETCREATED']._serialized_start=124
+  _globals['_TWEETCREATED']._serialized_end=447
+  _globals['_TWEETDELETED']._serialized_start=450
+  _globals['_TWEETDELETED']._serialized_end=686
+  _globals['_TWEETVISIBILITYCHANGED']._serialized_start=688
+  _globals['_TWEETVISIBILITYCHANGED']._serialized_end=805
+  _globals['_TWEETLIKED']._serialized_start=807
+  _globals['_TWEETLIKED']._serialized_end=896
+  _globals['_TWEETUNLIKED']._serialized_start=898
+  _globals['_TWEETUNLIKED']._serialized_end=989
+  _globals['_TWEETBOOKMARKSCHANGED']._serialized_start=991
+  _globals['_TWEETBOOKMARKSCHANGED']._serialized_end=1032
+  _globals['_TWEETCOUNTSCHANGED']._serialized_start=1035
+  _globals['_TWEETCOUNTSCHANGED']._serialized_end=1199
+  _globals['_AUTHORCOUNTSMENDED']._serialized_start=1201
+  _globals['_AUTHORCOUNTSMENDED']._serialized_end=1298
+  _globals['_POLLVOTESCOUNTED']._serialized_start=1300
+  _globals['_POLLVOTESCOUNTED']._serialized_end=1370
+  _globals['_TWEETRELINKED']._serialized_start=1372
+  _globals['_TWEETRELINKED']._serialized_end=1486
 # @@protoc_insertion_point(module_scope)

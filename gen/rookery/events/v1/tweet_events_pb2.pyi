@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,70 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _TweetVisibility:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TweetVisibilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TweetVisibility.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TWEET_VISIBILITY_UNSPECIFIED: _TweetVisibility.ValueType  # 0
+    """Left out: open."""
+    TWEET_VISIBILITY_OPEN: _TweetVisibility.ValueType  # 1
+    """As far as its author does."""
+    TWEET_VISIBILITY_LIMITED: _TweetVisibility.ValueType  # 2
+    """To those who follow its author or ask for it by its id: not in search,
+    trends, recommendations, others' conversations.
+    """
+    TWEET_VISIBILITY_REMOVED: _TweetVisibility.ValueType  # 3
+    """To nobody, until a later decision brings it back."""
+
+class TweetVisibility(_TweetVisibility, metaclass=_TweetVisibilityEnumTypeWrapper):
+    """TweetVisibility is how far a tweet reaches."""
+
+TWEET_VISIBILITY_UNSPECIFIED: TweetVisibility.ValueType  # 0
+"""Left out: open."""
+TWEET_VISIBILITY_OPEN: TweetVisibility.ValueType  # 1
+"""As far as its author does."""
+TWEET_VISIBILITY_LIMITED: TweetVisibility.ValueType  # 2
+"""To those who follow its author or ask for it by its id: not in search,
+trends, recommendations, others' conversations.
+"""
+TWEET_VISIBILITY_REMOVED: TweetVisibility.ValueType  # 3
+"""To nobody, until a later decision brings it back."""
+Global___TweetVisibility: _TypeAlias = TweetVisibility  # noqa: Y015
+
+@_typing.final
+class TweetReview(_message.Message):
+    """TweetReview says why moderators are to look at a tweet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASONS_FIELD_NUMBER: _builtins.int
+    TOXICITY_FIELD_NUMBER: _builtins.int
+    SPAM_FIELD_NUMBER: _builtins.int
+    toxicity: _builtins.float
+    """How toxic it is, 0 to 1."""
+    spam: _builtins.float
+    """How much of spam it has, 0 to 1."""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"toxicity", "spam"; "unchecked" when the check failed or was late."""
+
+    def __init__(
+        self,
+        *,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+        toxicity: _builtins.float = ...,
+        spam: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reasons", b"reasons", "spam", b"spam", "toxicity", b"toxicity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TweetReview: _TypeAlias = TweetReview  # noqa: Y015
 
 @_typing.final
 class TweetCreated(_message.Message):
@@ -32,6 +97,8 @@ class TweetCreated(_message.Message):
     RETWEETED_TWEET_ID_FIELD_NUMBER: _builtins.int
     REFERENCED_TWEET_IDS_FIELD_NUMBER: _builtins.int
     RETWEETED_AUTHOR_ID_FIELD_NUMBER: _builtins.int
+    VISIBILITY_FIELD_NUMBER: _builtins.int
+    REVIEW_FIELD_NUMBER: _builtins.int
     tweet_id: _builtins.int
     """The tweet."""
     author_id: _builtins.int
@@ -46,9 +113,15 @@ class TweetCreated(_message.Message):
     """The tweet repeated; 0 for none."""
     retweeted_author_id: _builtins.int
     """Who wrote the tweet repeated; 0 for none."""
+    visibility: Global___TweetVisibility.ValueType
+    """How far it reaches."""
     @_builtins.property
     def referenced_tweet_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The tweets whose counts changed with it: answered, quoted, repeated."""
+
+    @_builtins.property
+    def review(self) -> Global___TweetReview:
+        """Why it is to be reviewed; absent if it is not."""
 
     def __init__(
         self,
@@ -61,10 +134,12 @@ class TweetCreated(_message.Message):
         retweeted_tweet_id: _builtins.int = ...,
         referenced_tweet_ids: _abc.Iterable[_builtins.int] | None = ...,
         retweeted_author_id: _builtins.int = ...,
+        visibility: Global___TweetVisibility.ValueType = ...,
+        review: Global___TweetReview | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["review", b"review"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "author_tweet_count", b"author_tweet_count", "author_version", b"author_version", "in_reply_to_user_id", b"in_reply_to_user_id", "referenced_tweet_ids", b"referenced_tweet_ids", "retweeted_author_id", b"retweeted_author_id", "retweeted_tweet_id", b"retweeted_tweet_id", "tweet_id", b"tweet_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "author_tweet_count", b"author_tweet_count", "author_version", b"author_version", "in_reply_to_user_id", b"in_reply_to_user_id", "referenced_tweet_ids", b"referenced_tweet_ids", "retweeted_author_id", b"retweeted_author_id", "retweeted_tweet_id", b"retweeted_tweet_id", "review", b"review", "tweet_id", b"tweet_id", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -125,6 +200,38 @@ class TweetDeleted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TweetDeleted: _TypeAlias = TweetDeleted  # noqa: Y015
+
+@_typing.final
+class TweetVisibilityChanged(_message.Message):
+    """TweetVisibilityChanged: a tweet reaches less far, or farther. Topic `tweets`,
+    key author_id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TWEET_ID_FIELD_NUMBER: _builtins.int
+    AUTHOR_ID_FIELD_NUMBER: _builtins.int
+    VISIBILITY_FIELD_NUMBER: _builtins.int
+    tweet_id: _builtins.int
+    """The tweet."""
+    author_id: _builtins.int
+    """Who wrote it."""
+    visibility: Global___TweetVisibility.ValueType
+    """How far it reaches now."""
+    def __init__(
+        self,
+        *,
+        tweet_id: _builtins.int = ...,
+        author_id: _builtins.int = ...,
+        visibility: Global___TweetVisibility.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author_id", b"author_id", "tweet_id", b"tweet_id", "visibility", b"visibility"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TweetVisibilityChanged: _TypeAlias = TweetVisibilityChanged  # noqa: Y015
 
 @_typing.final
 class TweetLiked(_message.Message):

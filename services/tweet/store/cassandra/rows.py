@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mesh.db.cassandra import Cassandra, Row
-from services.tweet.domain import Choice, StoredPoll, StoredTweet
+from services.tweet.domain import Choice, StoredPoll, StoredTweet, Visibility
 from views.entry import Entry
 
 _CONTENT = (
@@ -14,7 +14,8 @@ _CONTENT = (
     " in_reply_to_user_id, quoted_id, retweeted_id, retweeted_author_id, poll_id"
 )
 _COUNTS = "retweet_count, reply_count, like_count, quote_count, bookmark_count, impression_count"
-TWEET = f"SELECT {_CONTENT}, {_COUNTS}, deleted, changes, counted, named, request_id FROM tweets WHERE id = ?"
+_REST = "deleted, changes, counted, named, request_id, visibility"
+TWEET = f"SELECT {_CONTENT}, {_COUNTS}, {_REST} FROM tweets WHERE id = ?"
 """One tweet; `found` tells whether it is there."""
 LIFE = "SELECT author_id, deleted FROM tweets WHERE id = ?"
 POLL = "SELECT id, tweet_id, duration_minutes, end_ms, labels, deleted, votes, counted FROM polls WHERE id = ?"
@@ -33,7 +34,7 @@ def tweet_of(row: Any) -> StoredTweet:
     """The tweet that a row is."""
     counts = [value or 0 for value in row[_CONTENT_COLUMNS : _CONTENT_COLUMNS + _COUNT_COLUMNS]]
     values = [*row[:_CONTENT_COLUMNS], *counts, bool(row.deleted), row.changes + (row.counted or 0)]
-    return StoredTweet(*values)
+    return StoredTweet(*values, visibility=Visibility(row.visibility or Visibility.OPEN))
 
 
 async def lives(db: Cassandra, tweet_id: int) -> bool:

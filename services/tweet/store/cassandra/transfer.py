@@ -24,7 +24,7 @@ from mesh.db.migrations import load_migrations, migrate
 from mesh.errors import Unavailable
 from mesh.outbox.cassandra import CassandraOutbox, CassandraRows
 from mesh.transfer.base import EVENTS, Holder, Kind, Page, Record, TransferError, check_schema
-from services.tweet.domain import Mark, StoredTweet
+from services.tweet.domain import Mark, StoredTweet, Visibility
 from services.tweet.store.cassandra.journal import Journal
 from services.tweet.store.cassandra.polls import part_of
 from services.tweet.store.cassandra.rows import POLL, tweet_rows, votes_of
@@ -104,7 +104,9 @@ def _tweet(row: Any) -> list[Record]:
     content = {name: getattr(row, name) for name in _CONTENT}
     content |= {"entities": bytes(row.entities) if row.entities else None, "request_id": row.request_id or None}
     counts = [getattr(row, name) or 0 for name in _COUNTS]
-    return [(row.id, *content.values(), *counts, bool(row.deleted), row.changes + (row.counted or 0))]
+    return [
+        (row.id, *content.values(), *counts, bool(row.deleted), row.changes + (row.counted or 0), row.visibility or 1)
+    ]
 
 
 def _mark(mark: Mark) -> Callable[[Any], list[Record]]:
@@ -131,7 +133,9 @@ def _options(row: Any) -> list[Record]:
 _POLL = ("tweet_id", "duration_minutes", "end_ms", "labels", "votes", "counted")
 _SOURCES: Mapping[str, _Source] = {
     "authors": _Source("journals", ("id",), (), ("tweet_count", "like_count", "version"), _author),
-    "tweets": _Source("tweets", ("id",), (), (*_CONTENT, *_COUNTS, "deleted", "changes", "counted"), _tweet),
+    "tweets": _Source(
+        "tweets", ("id",), (), (*_CONTENT, *_COUNTS, "deleted", "changes", "counted", "visibility"), _tweet
+    ),
     "mentions": _Source("mentions", ("user_id", "week"), ("tweet_id",), ("shown",), _mention),
     "likes": _Source("marks", ("user_id", "tweet_id"), ("mark",), ("mark_id",), _mark(Mark.LIKE)),
     "bookmarks": _Source("marks", ("user_id", "tweet_id"), ("mark",), ("mark_id",), _mark(Mark.BOOKMARK)),
@@ -328,6 +332,9 @@ class CassandraTransfer:
         for one in tweets:
             (name, values), *lists = rows_of(_stored(one), one["request_id"] or "", (), None)
             rows.append((name, (*values[:-2], one["deleted"], one["version"])))
+            lists = [row for row in lists if row[0] != "tweet-visibility"]
+            if one["visibility"] != Visibility.OPEN:
+                rows.append(("tweet-visibility", (one["visibility"], one["version"], one["id"])))
             rows.append(("tweet-counted", (*(one[count] for count in _COUNTS), 0, one["id"])))
             if one["deleted"]:  # it is in no list but this one
                 rows.append(("deleted", (one["author_id"], one["id"])))

@@ -10,7 +10,6 @@ from typing import Any
 from google.protobuf.message import Message
 from rookery.events.v1.tweet_events_pb2 import (
     TweetBookmarksChanged,
-    TweetCreated,
     TweetDeleted,
     TweetLiked,
     TweetUnliked,
@@ -20,7 +19,19 @@ from mesh.bus.base import Outgoing
 from mesh.db.cassandra import Cassandra
 from mesh.errors import NotFound
 from mesh.outbox.relay import Outbox
-from services.tweet.domain import ENGAGEMENT_TOPIC, ERASED, TWEETS_TOPIC, Mark, Metric, StoredPoll, StoredTweet
+from services.tweet.domain import (
+    ENGAGEMENT_TOPIC,
+    ERASED,
+    TWEETS_TOPIC,
+    Mark,
+    Metric,
+    Review,
+    StoredPoll,
+    StoredTweet,
+    Visibility,
+    created,
+    visibility_changed,
+)
 from services.tweet.store.base import By, Marked
 from services.tweet.store.cassandra.acts import Act, Change, Check, Done, Head
 from services.tweet.store.cassandra.journal import Journal
@@ -83,7 +94,12 @@ class CassandraTweets:
         journal.looks_back = self.looks_back
 
     async def create(
-        self, tweet: StoredTweet, request_id: str, mentioned: Collection[int] = (), poll: StoredPoll | None = None
+        self,
+        tweet: StoredTweet,
+        request_id: str,
+        mentioned: Collection[int] = (),
+        poll: StoredPoll | None = None,
+        review: Review | None = None,
     ) -> StoredTweet:
         """See TweetStore."""
         stored = replace(tweet, conversation_id=tweet.conversation_id or tweet.id)
@@ -96,16 +112,8 @@ class CassandraTweets:
                 return Done(before)
             if tweet.retweeted_id and not await lives(self._db, tweet.retweeted_id):
                 raise NotFound(f"Could not find tweet with tweet_id: [{tweet.retweeted_id}].")
-            told = TweetCreated(
-                tweet_id=tweet.id,
-                author_id=tweet.author_id,
-                in_reply_to_user_id=tweet.in_reply_to_user_id,
-                retweeted_tweet_id=tweet.retweeted_id,
-                retweeted_author_id=tweet.retweeted_author_id,
-                referenced_tweet_ids=[tweet_id for _, tweet_id in tweet.references],
-                author_tweet_count=head.tweet_count + 1,
-                author_version=head.version + 1,
-            )
+            told = created(tweet, review)
+            told.author_tweet_count, told.author_version = head.tweet_count + 1, head.version + 1
             return Act(
                 stored,
                 rows_of(stored, request_id, mentioned, poll),
@@ -180,6 +188,29 @@ class CassandraTweets:
             return Act(left, rows, [event(self._outbox, TWEETS_TOPIC, author_id, told)], _counted(tweet, -1), tweets=-1)
 
         return (await self.journal.do(author_id, decide))[0]
+
+    async def set_visibility(self, tweet_id: int, visibility: Visibility) -> StoredTweet | None:
+        """See TweetStore."""
+        found = await self.by_ids([tweet_id])
+        if not found or found[0].deleted:
+            return None
+
+        async def decide(head: Head, at: int) -> Act[StoredTweet | None] | Done[StoredTweet | None]:
+            rows = await tweet_rows(self._db, [tweet_id])
+            if not rows or rows[0].deleted:
+                return Done(None)
+            [row] = rows
+            tweet = tweet_of(row)
+            if tweet.visibility is visibility:
+                return Done(tweet)
+            changed = replace(tweet, visibility=visibility, version=tweet.version + 1)
+            return Act(
+                changed,
+                [("tweet-visibility", (int(visibility), row.changes + 1, tweet_id))],
+                [event(self._outbox, TWEETS_TOPIC, tweet.author_id, visibility_changed(changed))],
+            )
+
+        return (await self.journal.do(found[0].author_id, decide))[0]
 
     async def by_ids(self, ids: Sequence[int]) -> list[StoredTweet]:
         """See TweetStore."""
@@ -437,6 +468,8 @@ def rows_of(tweet: StoredTweet, request_id: str, mentioned: Collection[int], pol
     for user_id in named:
         rows.append(("mention", (user_id, week, tweet.id, tweet.author_id, *points, user_id in mentioned)))
         rows.append(("person-window", (user_id, MENTIONS.name, week)))
+    if tweet.visibility != Visibility.OPEN:
+        rows.append(("tweet-visibility", (int(tweet.visibility), 1, tweet.id)))
     if request_id:
         rows.append(("request", (tweet.author_id, request_id, tweet.id)))
     if tweet.retweeted_id:

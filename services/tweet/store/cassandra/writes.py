@@ -53,6 +53,7 @@ WRITES = {
         " in_reply_to_tweet_id, in_reply_to_user_id, quoted_id, retweeted_id, retweeted_author_id, poll_id,"
         " request_id, named, deleted, changes",
     ),
+    "tweet-visibility": _update("tweets", "visibility = ?, changes = ?", "id = ?"),
     "tweet-deleted": _update(
         "tweets",
         "deleted = true, text = '', entities = 0x, in_reply_to_user_id = 0, retweeted_author_id = 0, changes = ?",
