@@ -135,6 +135,16 @@ def cassandra(rounds: int | None, quick: bool, as_json: bool, folder: Path) -> N
     _run(bench_cassandra(options, folder, _say), as_json, digits=0)
 
 
+@bench.command()
+@_options
+def moderation(rounds: int | None, quick: bool, as_json: bool) -> None:
+    """The check before publishing, at 50 posts a second: CPU per post, and how long it takes."""
+    from bench.moderation import Options, bench_moderation
+
+    options = Options(rounds=rounds or (2 if quick else 5), posts=200 if quick else 1_000)
+    _run(bench_moderation(options, _say), as_json, digits=1)
+
+
 def _say(line: str) -> None:
     click.echo(line, err=True)
 

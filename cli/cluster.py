@@ -24,6 +24,7 @@ SERVED_BY = {
     "users": "postgresql",
     "graph": "neo4j",
     "tweets": "cassandra",
+    "moderation": "postgresql",
     "bus": "kafka",
     "cache": "valkey",
     "objects": "s3",

@@ -53,6 +53,7 @@ _PORTS: Mapping[str, _Port] = {
     "users": _Port("user", (), "001_users"),
     "graph": _Port("graph", ("neo4j", "bolt"), "001_graph"),
     "tweets": _Port("tweet", ("cassandra",), "001_tweets"),
+    "moderation": _Port("moderation", (), "001_moderation"),
 }
 
 
@@ -67,11 +68,11 @@ class MoveError(OperatorError):
     "--again", is_flag=True, help="Begin anew with a copy that was not finished: delete what it wrote so far."
 )
 def move(origin: str, target: str, again: bool) -> None:
-    """Copy users, the graph, tweets, or objects from one store to another, then compare both.
+    """Copy users, the graph, tweets, moderation or objects from one store to another, then compare both.
 
     Which of them it is follows from the source. URLs are those of ROOKERY_USERS_URL, ROOKERY_GRAPH_URL,
-    ROOKERY_TWEETS_URL and ROOKERY_OBJECTS_URL; one with a password is better given by ROOKERY_MOVE_FROM and
-    ROOKERY_MOVE_TO, as others can read command lines.
+    ROOKERY_TWEETS_URL, ROOKERY_MODERATION_URL and ROOKERY_OBJECTS_URL; one with a password is better given by
+    ROOKERY_MOVE_FROM and ROOKERY_MOVE_TO, as others can read command lines.
 
     Nothing may run on either: stop Rookery first. A copy that was killed goes on when it is started again. The source
     keeps everything. No service starts on the target before both are the same. Exit status 0 only if they are.

@@ -69,6 +69,7 @@ async def _look(stores: Stores, bus: Bus) -> _Look:
         ("user", await outbox_of(stores.users)),
         ("graph", await graph_of(stores.graph).outbox()),
         ("tweet", await tweets.outbox()),
+        ("moderation", await outbox_of(stores.moderation)),
     ):
         newest.append(outbox.newest)
         if outbox.waiting:

@@ -31,6 +31,8 @@ class Stores:
     """Follows."""
     tweets: Database | Cassandra
     """Tweets."""
+    moderation: Database
+    """Cases."""
     bus_url: str
     """The bus."""
     cache_url: str
@@ -102,6 +104,7 @@ async def open_stores(state: MeshState, operator: Mapping[str, str] | None = Non
             users=await database("user", "ROOKERY_USERS_URL"),
             graph=await graph("ROOKERY_GRAPH_URL"),
             tweets=await tweets("ROOKERY_TWEETS_URL"),
+            moderation=await database("moderation", "ROOKERY_MODERATION_URL"),
             bus_url=store_url(state, "fanout", "ROOKERY_BUS_URL", environment),
             cache_url=store_url(state, "fanout", "ROOKERY_CACHE_URL", environment),
         )

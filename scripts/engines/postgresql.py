@@ -31,7 +31,12 @@ _KINDS = {"x86_64": "linux-amd64", "aarch64": "linux-arm64v8"}
 _MAJOR = "17"
 _ACCOUNTS = ("postgres", "nobody")
 _SQL_S = 30.0
-_DATABASES = {"ROOKERY_USERS_URL": "users", "ROOKERY_GRAPH_URL": "graph", "ROOKERY_TWEETS_URL": "tweets"}
+_DATABASES = {
+    "ROOKERY_USERS_URL": "users",
+    "ROOKERY_GRAPH_URL": "graph",
+    "ROOKERY_TWEETS_URL": "tweets",
+    "ROOKERY_MODERATION_URL": "moderation",
+}
 _OWNER = "rookery"
 _PACKAGED = Path("/usr/lib/postgresql")
 # Small enough for a machine that runs everything; `fsync` and `synchronous_commit` stay as they are: on.

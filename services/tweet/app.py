@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY
 from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
+from rookery.moderation.v1.moderation_mesh_pb2_grpc import ModerationMeshServiceStub
 from rookery.tweet.v1 import (
     tweet_archive_mesh_pb2,
     tweet_mesh_pb2,
@@ -27,6 +28,7 @@ from services.tweet.consumers import subscriptions
 from services.tweet.counts import Counting
 from services.tweet.domain import Mark
 from services.tweet.erasure import Erasure
+from services.tweet.gate import Gate
 from services.tweet.language import Languages
 from services.tweet.polls import Polls
 from services.tweet.reconciler import Reconciler
@@ -78,6 +80,9 @@ async def build(env: Environment) -> Service:
     identity = Identity(settings.identity) if settings.identity else None
     user = Destination("user", settings.user_target, UserMeshServiceStub, metrics=metrics, identity=identity)
     graph = Destination("graph", settings.graph_target, GraphMeshServiceStub, metrics=metrics, identity=identity)
+    moderation = Destination(
+        "moderation", settings.moderation_target, ModerationMeshServiceStub, metrics=metrics, identity=identity
+    )
     records = Records(cache, TWEET_PREFIX)
     loads = LoadLimit()
     tweets = Tweets(store, records, loads)
@@ -104,7 +109,7 @@ async def build(env: Environment) -> Service:
     public = rpcs(
         tweet_service_pb2.DESCRIPTOR.services_by_name["TweetService"],
         {
-            "CreateTweet": CreateTweet(store, ids, tweets, sight, languages, user, graph),
+            "CreateTweet": CreateTweet(store, ids, tweets, sight, languages, Gate(moderation), user, graph),
             "DeleteTweet": DeleteTweet(store, tweets, views),
             "GetTweet": GetTweet(views),
             "ListTweetsById": ListTweetsById(views),
@@ -177,6 +182,7 @@ async def build(env: Environment) -> Service:
             ids.release,
             user.close,
             graph.close,
+            moderation.close,
             bus.close,
             cache.close,
             stores.close,

@@ -22,6 +22,8 @@ class TweetSettings:
     """gRPC target of `user`."""
     graph_target: str
     """gRPC target of `graph`."""
+    moderation_target: str
+    """gRPC target of `moderation`."""
     cursor_key: bytes
     """Key of page cursors, the same in all replicas."""
     outbox_keep_seconds: int
@@ -38,6 +40,7 @@ class TweetSettings:
             bus_url=env.text("BUS_URL"),
             user_target=env.text("USER_TARGET"),
             graph_target=env.text("GRAPH_TARGET"),
+            moderation_target=env.text("MODERATION_TARGET"),
             cursor_key=env.secret("CURSOR_KEY"),
             outbox_keep_seconds=env.number("OUTBOX_KEEP_SECONDS", 600, least=1, most=86_400),
             identity=identity_folder(env),

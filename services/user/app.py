@@ -8,6 +8,7 @@ import time
 from prometheus_client import REGISTRY
 from rookery.graph.v1.graph_archive_mesh_pb2_grpc import GraphArchiveMeshServiceStub
 from rookery.graph.v1.graph_mesh_pb2_grpc import GraphMeshServiceStub
+from rookery.moderation.v1.moderation_archive_mesh_pb2_grpc import ModerationArchiveMeshServiceStub
 from rookery.tweet.v1.tweet_archive_mesh_pb2_grpc import TweetArchiveMeshServiceStub
 from rookery.tweet.v1.tweet_mesh_pb2_grpc import TweetMeshServiceStub
 from rookery.user.v1 import (
@@ -143,6 +144,15 @@ async def build(env: Environment) -> Service:
         identity=identity,
         peer="graph",
     )
+    moderation_archive = Destination(
+        "moderation-archive",
+        settings.moderation_target,
+        ModerationArchiveMeshServiceStub,
+        metrics=metrics,
+        limit=4,
+        identity=identity,
+        peer="moderation",
+    )
     store = SqlUserStore(db, outbox)
     records = Records(cache, USER_PREFIX)
     people = People(store, records, LoadingCache(cache, "username:", ttl_s=_NAMES_TTL_S))
@@ -165,7 +175,7 @@ async def build(env: Environment) -> Service:
     users = GetUsers(views)
     objects = Objects.open(settings.objects_url)
     export_store = SqlExportStore(db, outbox)
-    exporter = Exporter(export_store, objects, Sections(graph_archive, tweet_archive).readers)
+    exporter = Exporter(export_store, objects, Sections(graph_archive, tweet_archive, moderation_archive).readers)
     eraser = Eraser(store, export_store, objects, people, token_ms=settings.access_token_seconds * 1000, now_ms=_now_ms)
     consumers = subscriptions(bus, store, people)
     ended = ListEndedSessions(session_store, sessions)
@@ -311,6 +321,7 @@ async def build(env: Environment) -> Service:
             graph.close,
             tweet_archive.close,
             graph_archive.close,
+            moderation_archive.close,
             bus.close,
             cache.close,
             db.close,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import structlog
 from rookery.graph.v1 import graph_archive_mesh_pb2 as graph_archive
+from rookery.moderation.v1 import moderation_archive_mesh_pb2 as moderation_archive
 from rookery.tweet.v1 import tweet_archive_mesh_pb2 as tweet_archive
 
 from mesh.client import Destination
@@ -27,6 +28,7 @@ from services.user.store.exports import FAILED, READY, ExportStore, OwnData, Sto
 
 if TYPE_CHECKING:
     from rookery.graph.v1.graph_archive_mesh_pb2_grpc import GraphArchiveMeshServiceAsyncStub
+    from rookery.moderation.v1.moderation_archive_mesh_pb2_grpc import ModerationArchiveMeshServiceAsyncStub
     from rookery.tweet.v1.tweet_archive_mesh_pb2_grpc import TweetArchiveMeshServiceAsyncStub
 
 FOLDER = "exports"
@@ -68,6 +70,11 @@ TWEET_SECTIONS: Mapping[str, tweet_archive.ArchiveSection.ValueType] = {
     "poll_votes": tweet_archive.ARCHIVE_SECTION_POLL_VOTES,
 }
 """Files of the archive that `tweet` fills."""
+MODERATION_SECTIONS: Mapping[str, moderation_archive.ArchiveSection.ValueType] = {
+    "reports": moderation_archive.ARCHIVE_SECTION_REPORTS,
+    "moderation_decisions": moderation_archive.ARCHIVE_SECTION_DECISIONS,
+}
+"""Files of the archive that `moderation` fills."""
 
 
 def now_ms() -> int:
@@ -96,18 +103,31 @@ class Sections:
         self,
         graph: Destination[GraphArchiveMeshServiceAsyncStub],
         tweet: Destination[TweetArchiveMeshServiceAsyncStub],
+        moderation: Destination[ModerationArchiveMeshServiceAsyncStub],
     ) -> None:
         self._graph = graph
         self._tweet = tweet
+        self._moderation = moderation
         self.readers: dict[str, Read] = {
             **{name: self._of_tweet(section) for name, section in TWEET_SECTIONS.items()},
             **{name: self._of_graph(section) for name, section in GRAPH_SECTIONS.items()},
+            **{name: self._of_moderation(section) for name, section in MODERATION_SECTIONS.items()},
         }
 
     def _of_graph(self, section: graph_archive.ArchiveSection.ValueType) -> Read:
         async def read(user_id: int, after: int) -> tuple[list[bytes], int]:
             request = graph_archive.ReadArchiveRequest(user_id=user_id, section=section, after=after, page_size=_PAGE)
             page = await self._graph.call(self._graph.stub.ReadArchive, request, timeout_s=_PAGE_S)
+            return list(page.items), page.next_after
+
+        return read
+
+    def _of_moderation(self, section: moderation_archive.ArchiveSection.ValueType) -> Read:
+        async def read(user_id: int, after: int) -> tuple[list[bytes], int]:
+            request = moderation_archive.ReadArchiveRequest(
+                user_id=user_id, section=section, after=after, page_size=_PAGE
+            )
+            page = await self._moderation.call(self._moderation.stub.ReadArchive, request, timeout_s=_PAGE_S)
             return list(page.items), page.next_after
 
         return read

@@ -48,6 +48,8 @@ class UserSettings:
     """The bus."""
     tweet_target: str
     """gRPC target of `tweet`, for pinned tweets."""
+    moderation_target: str
+    """gRPC target of `moderation`."""
     graph_target: str
     """gRPC target of `graph`, for who may see them, and for exports."""
     objects_url: str
@@ -86,6 +88,7 @@ class UserSettings:
             cache_url=env.text("CACHE_URL"),
             bus_url=env.text("BUS_URL"),
             tweet_target=env.text("TWEET_TARGET"),
+            moderation_target=env.text("MODERATION_TARGET"),
             graph_target=env.text("GRAPH_TARGET"),
             objects_url=_objects_url(env),
             smtp_url=_smtp_url(env),

@@ -309,7 +309,7 @@ async def test_without_the_server_callers_are_told_at_once_and_with_it_they_are_
 # --- migrations
 
 
-@pytest.mark.parametrize("service", ["user", "graph", "tweet"])
+@pytest.mark.parametrize("service", ["user", "graph", "tweet", "moderation"])
 async def test_the_schema_has_the_tables_and_columns_that_it_has_on_sqlite(service: str, tmp_path: Path) -> None:
     """Names, whether they may be null, and types in a common word."""
     words = {"integer": "number", "bigint": "number", "smallint": "number", "blob": "bytes", "bytea": "bytes"}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from services.moderation.store.sql import SqlModerationStore
 from services.user.store.sql import SEARCH
 from tests.stores.sql_adapters import (
     credential_stores,
@@ -22,6 +23,7 @@ from tests.stores.suites.credentials import CredentialStores, CredentialStoreSui
 from tests.stores.suites.exports import ExportStores, ExportStoreSuite
 from tests.stores.suites.graph import GraphStores, GraphStoreSuite
 from tests.stores.suites.lists import ListStores, ListStoreSuite
+from tests.stores.suites.moderation import ModerationStores, ModerationStoreSuite
 from tests.stores.suites.tweets import TweetStores, TweetStoreSuite
 from tests.stores.suites.users import UserStores, UserStoreSuite
 
@@ -88,6 +90,16 @@ class TestTweetStore(TweetStoreSuite):
         """See TweetStoreSuite."""
         async with postgresql_store("tweet") as sql:
             yield tweet_stores(sql)
+
+
+class TestModerationStore(ModerationStoreSuite):
+    """All of the suite."""
+
+    @asynccontextmanager
+    async def opened(self, folder: Path) -> AsyncIterator[ModerationStores]:
+        """See ModerationStoreSuite."""
+        async with postgresql_store("moderation") as sql:
+            yield ModerationStores(SqlModerationStore(sql.db, sql.outbox), sql.events)
 
 
 async def test_a_search_reads_an_index_in_its_order() -> None:

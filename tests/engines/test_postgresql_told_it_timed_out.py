@@ -13,6 +13,7 @@ from tests.stores.suites.told_it_timed_out import (
     Told,
     ToldGraphSuite,
     ToldItTimedOutSuite,
+    ToldModerationSuite,
     ToldTweetsSuite,
     ToldUsersSuite,
 )
@@ -39,4 +40,8 @@ class TestGraph(_OnPostgreSQL, ToldGraphSuite):
 
 
 class TestTweets(_OnPostgreSQL, ToldTweetsSuite):
+    """All of the suite."""
+
+
+class TestModeration(_OnPostgreSQL, ToldModerationSuite):
     """All of the suite."""

@@ -13,6 +13,7 @@ from tests.stores.suites.told_it_timed_out import (
     Told,
     ToldGraphSuite,
     ToldItTimedOutSuite,
+    ToldModerationSuite,
     ToldTweetsSuite,
     ToldUsersSuite,
     test_every_method_has_a_case,
@@ -39,4 +40,8 @@ class TestGraph(_OnSqlite, ToldGraphSuite):
 
 
 class TestTweets(_OnSqlite, ToldTweetsSuite):
+    """All of the suite."""
+
+
+class TestModeration(_OnSqlite, ToldModerationSuite):
     """All of the suite."""

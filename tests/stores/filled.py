@@ -13,6 +13,8 @@ from rookery.events.v1.user_events_pb2 import UserErased, UserProfileChanged
 
 from mesh.errors import MeshError
 from services.graph.list_domain import PeopleList
+from services.moderation.domain import Action, Finding, Reason, Report
+from services.moderation.store.base import ModerationStore
 from services.tweet.domain import Choice, Mark, StoredPoll, StoredTweet
 from services.tweet.store.erasure import Remains
 from services.user.attempts import Backoff
@@ -184,3 +186,25 @@ async def fill_tweets(stores: TweetStores, remains: Remains) -> None:
     await stores.counts.add_impressions({tweet.id: 3 for tweet in there[:50]})
     for tweet_id in await remains.pointing(7, 100):
         await remains.relink(tweet_id, 7)
+
+
+async def fill_moderation(store: ModerationStore) -> None:
+    """Cases that wait, are claimed and closed, reports, decisions, appeals, posts that were not published, a scan."""
+    chance = random.Random("moderation")
+    for number in range(30):
+        reasons = tuple(chance.sample((Reason.SPAM, Reason.TOXICITY, Reason.UNCHECKED, Reason.VIRAL), 2))
+        tweet, author = 500 + number % 20 * (number % 5 > 0), chance.choice(PEOPLE)
+        await store.open(10 + number, Finding(tweet if number % 5 else 0, author, reasons, number * 30, number))
+        report = Report(100 + number, chance.choice(PEOPLE), tweet, 0, "spam", ODD)
+        await store.report(200 + number, report, author)
+    for case in await store.claim(101, 12, now_ms=NOW, until_ms=NOW * 2):
+        action = chance.choice((Action.KEEP, Action.SUSPEND, Action.RESTORE))
+        await store.decide(case.id, 1_000 + case.id, action, 101, ODD, now_ms=NOW)
+        with suppress(MeshError):
+            await store.appeal(1_000 + case.id, case.author_id, ODD, 2_000 + case.id)
+    for decision in await store.to_do(3):
+        await store.carried_out(decision.id, "done")
+    await store.claim(102, 3, now_ms=NOW, until_ms=NOW * 2)
+    await store.blocked(5_000, 3, [Reason.LINK])
+    scan = await store.begin_scan(6_000, 101)
+    await store.advance(scan, [(6_001, Finding(900, 4, (Reason.SCAN,)))], 900, 10)

@@ -16,6 +16,8 @@ from services.graph.store.base import GraphStore
 from services.graph.store.lists import ListStore
 from services.graph.store.sql import SqlGraphStore
 from services.graph.store.sql_lists import SqlListStore
+from services.moderation.store.base import ModerationStore
+from services.moderation.store.sql import SqlModerationStore
 from services.tweet.store import erasure as tweet_erasure
 from services.tweet.store.base import CountCheck, CountStore, PollStore, TweetStore
 from services.tweet.store.checks import SqlCountCheck
@@ -211,6 +213,7 @@ _VOLATILE = {
     "worker_leases": {"expires_ms"},
     "outbox_lease": {"expires_ms", "contended_ms"},
     "ended_sessions": {"ended_ms"},
+    "audit": {"id"},
 }
 """Columns that differ from run to run: times, random names, and numbers of which a unit that runs again takes some."""
 _TABLES = {
@@ -246,6 +249,8 @@ def told(sql: Sql, service: str) -> Told:
             ListStore: SqlListStore(db, outbox),
             graph_erasure.Remains: graph_erasure.SqlRemains(db),
         }
+    elif service == "moderation":
+        ports |= {ModerationStore: SqlModerationStore(db, outbox)}
     else:
         tweets = SqlTweetStore(db, outbox)
         ports |= {

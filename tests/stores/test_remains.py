@@ -25,6 +25,7 @@ from services.graph.readmodel import ReadModel
 from services.graph.store.erasure import SqlRemains as GraphRemains
 from services.graph.store.sql import SqlGraphStore
 from services.graph.store.sql_lists import SqlListStore
+from services.moderation.store.sql import SqlModerationStore
 from services.tweet.domain import ERASED
 from services.tweet.erasure import Erasure as TweetErasure
 from services.tweet.store.erasure import SqlRemains as TweetRemains
@@ -127,10 +128,16 @@ async def erase_user(sql: Sql, cache: CacheStore) -> None:
         await store.erase(GONE, UserErased(user_id=GONE), until_ms=0)
 
 
+async def erase_moderation(sql: Sql, cache: CacheStore) -> None:
+    store = SqlModerationStore(sql.db, sql.outbox)
+    while await store.erase(GONE, 2):
+        pass
+
+
 @pytest.mark.parametrize(
     ("service", "erase"),
-    [("graph", erase_graph), ("tweet", erase_tweets), ("user", erase_user)],
-    ids=["graph", "tweet", "user"],
+    [("graph", erase_graph), ("tweet", erase_tweets), ("user", erase_user), ("moderation", erase_moderation)],
+    ids=["graph", "tweet", "user", "moderation"],
 )
 async def test_no_table_has_anything_of_an_erased_person(
     service: str, erase: Erase, tmp_path: Path, cache: CacheStore

@@ -22,18 +22,20 @@ from mesh.transfer.comparing import compare
 from mesh.transfer.copying import copy, wait_until_unused
 from mesh.transfer.sql import SqlTransfer
 from services.graph.store.transfer import open_transfer as open_graph
+from services.moderation.store.sql import SqlModerationStore
+from services.moderation.store.transfer import open_transfer as open_moderation
 from services.tweet.store.erasure import SqlRemains
 from services.tweet.store.sql import SqlTweetStore
 from services.tweet.store.transfer import open_transfer as open_tweets
 from services.user.store.transfer import open_transfer as open_users
 
-from .filled import fill_graph, fill_tweets, fill_users
+from .filled import fill_graph, fill_moderation, fill_tweets, fill_users
 from .sql_adapters import credential_stores, export_stores, graph_stores, list_stores, tweet_stores, user_stores
 from .sqlite_stores import ROOT, Sql, sqlite
 from .suites.transfer import Edited, Killed, Silent, TransferSuite, Unfinished, Wrapped, records_of
 
-SERVICES = {"users": "user", "graph": "graph", "tweets": "tweet"}
-OPENERS = {"users": open_users, "graph": open_graph, "tweets": open_tweets}
+SERVICES = {"users": "user", "graph": "graph", "tweets": "tweet", "moderation": "moderation"}
+OPENERS = {"users": open_users, "graph": open_graph, "tweets": open_tweets, "moderation": open_moderation}
 
 
 _made: dict[str, tempfile.TemporaryDirectory[str]] = {}
@@ -46,6 +48,8 @@ async def fill(port: str, sql: Sql) -> None:
         await fill_users(user_stores(sql), export_stores(sql), credential_stores(sql))
     elif port == "graph":
         await fill_graph(graph_stores(sql), list_stores(sql))
+    elif port == "moderation":
+        await fill_moderation(SqlModerationStore(sql.db, sql.outbox))
     else:
         store = SqlTweetStore(sql.db, sql.outbox)
         await fill_tweets(tweet_stores(sql), SqlRemains(sql.db, sql.outbox, store.counts))

@@ -14,13 +14,18 @@ import pytest
 
 from mesh.db.migrations import migrate
 from mesh.db.personal import Table
-from services.user.exporter import GRAPH_SECTIONS, TWEET_SECTIONS
+from services.user.exporter import GRAPH_SECTIONS, MODERATION_SECTIONS, TWEET_SECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = sorted(path.parents[1].name for path in ROOT.glob("services/*/schema/sql"))
 OWN_SECTIONS = {"profile", "sessions", "clients"}
 """What `user` writes into the archive itself."""
-SECTIONS = {"user": OWN_SECTIONS, "graph": set(GRAPH_SECTIONS), "tweet": set(TWEET_SECTIONS)}
+SECTIONS = {
+    "user": OWN_SECTIONS,
+    "graph": set(GRAPH_SECTIONS),
+    "tweet": set(TWEET_SECTIONS),
+    "moderation": set(MODERATION_SECTIONS),
+}
 
 
 async def schema(service: str, folder: Path) -> dict[str, list[str]]:

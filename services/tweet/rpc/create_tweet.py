@@ -27,6 +27,7 @@ from services.tweet.domain import (
     poll_of,
     unlinked,
 )
+from services.tweet.gate import Gate
 from services.tweet.language import Languages
 from services.tweet.sight import Sight
 from services.tweet.store.base import TweetStore
@@ -52,6 +53,7 @@ class CreateTweet:
         tweets: Tweets,
         sight: Sight,
         languages: Languages,
+        gate: Gate,
         user: Destination[UserMeshServiceAsyncStub],
         graph: Destination[GraphMeshServiceAsyncStub],
     ) -> None:
@@ -60,12 +62,13 @@ class CreateTweet:
         self._tweets = tweets
         self._sight = sight
         self._languages = languages
+        self._gate = gate
         self._user = user
         self._graph = graph
 
     async def __call__(self, request: CreateTweetRequest) -> CreateTweetResponse:
-        """Raises InvalidArgument for a text that cannot be a tweet, PermissionDenied for another's `user_id` and for
-        what may not be answered or quoted."""
+        """Raises InvalidArgument for a text that cannot be a tweet, PermissionDenied for another's `user_id`, for what
+        may not be answered or quoted, and for what must not be published."""
         for field, _ in request.ListFields():
             if field.name in _NOT_YET:
                 raise InvalidArgument(
@@ -99,7 +102,11 @@ class CreateTweet:
             if excluded:
                 draft = unlinked(draft, excluded)  # an erasure finds who is linked by the rows of `mentions`
             mentioned = is_for(draft, excluded)
-            tweet = await self._store.create(draft, request.request_id, mentioned, poll)
+            # The last thing: what is refused for another reason is not counted as a post of its author's.
+            whole = "\n".join([text, *request.poll.options])
+            passed = await self._gate.check(viewer, whole, found, answered=draft.in_reply_to_user_id)
+            draft = replace(draft, visibility=passed.visibility)
+            tweet = await self._store.create(draft, request.request_id, mentioned, poll, passed.review)
             await self._tweets.publish([tweet])
         current().response_metadata.append(("x-http-status", "201"))
         return CreateTweetResponse(data=Tweet(id=tweet.id, text=tweet.text, edit_history_tweet_ids=[tweet.id]))

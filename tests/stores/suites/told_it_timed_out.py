@@ -26,6 +26,8 @@ from services.graph.list_domain import PeopleList
 from services.graph.store.base import GraphStore
 from services.graph.store.erasure import Remains as GraphRemains
 from services.graph.store.lists import ListStore
+from services.moderation.domain import Action, Appeal, Decision, Finding, Reason, Report
+from services.moderation.store.base import ModerationStore, Scan
 from services.tweet.domain import Choice, Mark, StoredPoll, StoredTweet, Visibility
 from services.tweet.store.base import Applied, By, CountCheck, CountStore, PollStore, TweetStore
 from services.tweet.store.erasure import Remains as TweetRemains
@@ -46,6 +48,7 @@ PORTS: Mapping[str, tuple[type, ...]] = {
         *(AttemptStore, MailStore, SecondFactorStore),
     ),
     "graph": (GraphStore, ListStore, GraphRemains, LeaseStore, OutboxRows),
+    "moderation": (ModerationStore, LeaseStore, OutboxRows),
     "tweet": (TweetStore, PollStore, CountStore, CountCheck, TweetRemains, LeaseStore, OutboxRows),
 }
 """The ports of each service's database."""
@@ -155,6 +158,13 @@ RESOLVE = call("resolve", 10)
 TAKE = call("claim", [b"token 1", b"token 2"], now_ms=2_000, until_ms=3_000, lifetimes_ms=_LIVE)
 ENROL = call("enrol", 1, b"sealed")
 CONFIRM = call("confirm", 1, b"sealed", 7, [b"code 1", b"code 2"], 6_000)
+FINDING = Finding(500, 1, (Reason.SPAM,))
+OPEN_CASE = call("open", 10, FINDING)
+REPORT = call("report", 10, Report(100, 2, 500, 0, "spam", "look"), 1)
+CLAIM_CASE = call("claim", 7, 1, now_ms=1_000, until_ms=9_000)
+DECIDE = call("decide", 10, 30, Action.REMOVE, 7, "why", now_ms=2_000)
+APPEAL = call("appeal", 30, 1, "please", 11)
+BEGIN_SCAN = call("begin_scan", 70, 7)
 
 FIRST: Mapping[type, Sequence[Call]] = {
     SessionStore: [on(UserStore, CREATE_PERSON)],
@@ -440,6 +450,56 @@ CASES = [
         answer=lambda made: made.poll_id == POLL.id,
         note="a poll",
     ),
+    Case(ModerationStore, OPEN_CASE, again=call("open", 12, FINDING), note="one case, noted once"),
+    Case(
+        ModerationStore,
+        REPORT,
+        again=call("report", 12, Report(101, 2, 500, 0, "spam", "look"), 1),
+        answer=lambda report: report.id == 100,
+        note="counted once",
+    ),
+    Case(ModerationStore, call("case", 10), [OPEN_CASE]),
+    Case(ModerationStore, call("waiting", priority=-1, after=0, limit=10), [OPEN_CASE]),
+    Case(ModerationStore, call("closed", before=0, limit=10), [OPEN_CASE, DECIDE]),
+    Case(ModerationStore, call("reports_of", 10, 10), [REPORT]),
+    Case(
+        ModerationStore, CLAIM_CASE, [OPEN_CASE, call("open", 12, Finding(501, 1, (Reason.SPAM,)))], note="not another"
+    ),
+    Case(ModerationStore, call("release", 10, 7, now_ms=2_000), [OPEN_CASE, CLAIM_CASE]),
+    Case(
+        ModerationStore,
+        DECIDE,
+        [OPEN_CASE],
+        again=call("decide", 10, 31, Action.REMOVE, 7, "why", now_ms=2_001),
+        answer=lambda made: made[1].id == 30,
+        note="decided once",
+    ),
+    Case(ModerationStore, call("to_do", 10), [OPEN_CASE, DECIDE]),
+    Case(ModerationStore, call("later", Decision(1, 9, 500, 1, Action.LIMIT, (), 7)), [OPEN_CASE, DECIDE]),
+    Case(ModerationStore, call("carried_out", 30, "remove"), [OPEN_CASE, DECIDE], note="noted once"),
+    Case(ModerationStore, call("blocked", 30, 1, [Reason.LINK]), note="told once"),
+    Case(ModerationStore, call("decisions_of", 1, before=0, after=0, limit=10), [OPEN_CASE, DECIDE]),
+    Case(
+        ModerationStore,
+        APPEAL,
+        [OPEN_CASE, DECIDE],
+        again=call("appeal", 30, 1, "please", 12),
+        answer=lambda decision: decision.appeal is Appeal.WAITING,
+    ),
+    Case(ModerationStore, call("appeal_text", 30), [OPEN_CASE, DECIDE, APPEAL]),
+    Case(ModerationStore, call("audit", case_id=0, before=0, limit=10), answer=lambda entries: entries == []),
+    Case(ModerationStore, BEGIN_SCAN, again=call("begin_scan", 71, 7), answer=lambda scan: scan.id == 70),
+    Case(ModerationStore, call("scan", 70), [BEGIN_SCAN]),
+    Case(
+        ModerationStore,
+        call("advance", Scan(70), [(10, FINDING)], 500, 100),
+        [BEGIN_SCAN],
+        answer=lambda done: done is False,
+        note="a page once",
+    ),
+    Case(ModerationStore, call("drop", 500), [OPEN_CASE]),
+    Case(ModerationStore, call("reports_by", 2, after=0, limit=10), [REPORT]),
+    Case(ModerationStore, call("erase", 1, 10), [OPEN_CASE], answer=lambda removed: removed == 0),
     Case(PollStore, call("by_ids", [300])),
     Case(PollStore, call("vote", 300, 2, 1, 500), again=call("vote", 300, 2, 1, 5_000), note="the end came in between"),
     Case(CountStore, call("waiting")),
@@ -585,6 +645,7 @@ class ToldItTimedOutSuite(ABC):
             "user": on(UserStore, CREATE_PERSON),
             "graph": on(GraphStore, FOLLOWED[0]),
             "tweet": on(TweetStore, CREATE_TWEET),
+            "moderation": on(ModerationStore, call("blocked", 30, 1, [Reason.LINK])),
         }
         checked = Checked(Incarnation("data", "process"), 1_000)
         async with self.opened(tmp_path) as told:
@@ -733,10 +794,16 @@ class ToldTweetsSuite(ToldItTimedOutSuite):
             assert (tweet.impression_count, tweet.like_count) == (6, 1)
 
 
+class ToldModerationSuite(ToldItTimedOutSuite):
+    """The store of `moderation`."""
+
+    service = "moderation"
+
+
 def test_every_method_has_a_case() -> None:
     """Imported by one module of tests."""
     wanted = {(port, method) for ports in PORTS.values() for port in ports for method in methods(port)}
     covered = {(case.port, case.call.method) for case in CASES} | OWN_TESTS.keys()
     assert covered == wanted
-    suites = (ToldUsersSuite, ToldGraphSuite, ToldTweetsSuite)
+    suites = (ToldUsersSuite, ToldGraphSuite, ToldTweetsSuite, ToldModerationSuite)
     assert all(any(hasattr(suite, name) for suite in suites) for name in OWN_TESTS.values())

@@ -15,7 +15,7 @@ from mesh.transfer.base import EVENTS, Holder, Kind, Page, Record, Transfer, Tra
 from mesh.transfer.comparing import compare
 from mesh.transfer.copying import copy
 
-LEAVES = {"users": "signing_keys", "graph": "mutes", "tweets": "bookmarks"}
+LEAVES = {"users": "signing_keys", "graph": "mutes", "tweets": "bookmarks", "moderation": "reports"}
 """Of each port a kind whose records nothing refers to."""
 
 

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from rookery.options.v1 import callers_pb2 as rookery_dot_options_dot_v1_dot_callers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n3rookery/moderation/v1/moderation_archive_mesh.proto\x12\x15rookery.moderation.v1\x1a\x1b\x62uf/validate/validate.proto\"\xa9\x01\n\x12ReadArchiveRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x42\n\x07section\x18\x02 \x01(\x0e\x32%.rookery.moderation.v1.ArchiveSectionB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x16\n\x05\x61\x66ter\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\"L\n\x13ReadArchiveResponse\x12\r\n\x05items\x18\x01 \x03(\x0c\x12\x17\n\nnext_after\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_next_after*m\n\x0e\x41rchiveSection\x12\x1f\n\x1b\x41RCHIVE_SECTION_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41RCHIVE_SECTION_REPORTS\x10\x01\x12\x1d\n\x19\x41RCHIVE_SECTION_DECISIONS\x10\x02\x32\x84\x01\n\x1cModerationArchiveMeshService\x12\x64\n\x0bReadArchive\x12).rookery.moderation.v1.ReadArchiveRequest\x1a*.rookery.moderation.v1.ReadArchiveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n3rookery/moderation/v1/moderation_archive_mesh.proto\x12\x15rookery.moderation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a rookery/options/v1/callers.proto\"\xa9\x01\n\x12ReadArchiveRequest\x12\x18\n\x07user_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x42\n\x07section\x18\x02 \x01(\x0e\x32%.rookery.moderation.v1.ArchiveSectionB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x16\n\x05\x61\x66ter\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\tpage_size\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01\"L\n\x13ReadArchiveResponse\x12\r\n\x05items\x18\x01 \x03(\x0c\x12\x17\n\nnext_after\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\r\n\x0b_next_after*m\n\x0e\x41rchiveSection\x12\x1f\n\x1b\x41RCHIVE_SECTION_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41RCHIVE_SECTION_REPORTS\x10\x01\x12\x1d\n\x19\x41RCHIVE_SECTION_DECISIONS\x10\x02\x32\x8e\x01\n\x1cModerationArchiveMeshService\x12n\n\x0bReadArchive\x12).rookery.moderation.v1.ReadArchiveRequest\x1a*.rookery.moderation.v1.ReadArchiveResponse\"\x08\xd2\x99\x19\x04userb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,12 +41,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READARCHIVEREQUEST'].fields_by_name['after']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_READARCHIVEREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_READARCHIVEREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\001'
-  _globals['_ARCHIVESECTION']._serialized_start=357
-  _globals['_ARCHIVESECTION']._serialized_end=466
-  _globals['_READARCHIVEREQUEST']._serialized_start=108
-  _globals['_READARCHIVEREQUEST']._serialized_end=277
-  _globals['_READARCHIVERESPONSE']._serialized_start=279
-  _globals['_READARCHIVERESPONSE']._serialized_end=355
-  _globals['_MODERATIONARCHIVEMESHSERVICE']._serialized_start=469
-  _globals['_MODERATIONARCHIVEMESHSERVICE']._serialized_end=601
+  _globals['_MODERATIONARCHIVEMESHSERVICE'].methods_by_name['ReadArchive']._loaded_options = None
+  _globals['_MODERATIONARCHIVEMESHSERVICE'].methods_by_name['ReadArchive']._serialized_options = b'\322\231\031\004user'
+  _globals['_ARCHIVESECTION']._serialized_start=391
+  _globals['_ARCHIVESECTION']._serialized_end=500
+  _globals['_READARCHIVEREQUEST']._serialized_start=142
+  _globals['_READARCHIVEREQUEST']._serialized_end=311
+  _globals['_READARCHIVERESPONSE']._serialized_start=313
+  _globals['_READARCHIVERESPONSE']._serialized_end=389
+  _globals['_MODERATIONARCHIVEMESHSERVICE']._serialized_start=503
+  _globals['_MODERATIONARCHIVEMESHSERVICE']._serialized_end=645
 # @@protoc_insertion_point(module_scope)

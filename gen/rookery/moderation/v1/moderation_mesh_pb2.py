@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from rookery.options.v1 import callers_pb2 as rookery_dot_options_dot_v1_dot_callers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+rookery/moderation/v1/moderation_mesh.proto\x12\x15rookery.moderation.v1\x1a\x1b\x62uf/validate/validate.proto\"\x95\x01\n\x10\x43heckPostRequest\x12\x1a\n\tauthor_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x17\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x01\x12\x1d\n\x04urls\x18\x03 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x64\"\x05r\x03\x18\x80 \x12\x1b\n\x13in_reply_to_user_id\x18\x04 \x01(\x03\x12\x10\n\x08mentions\x18\x05 \x01(\x05\"\x89\x01\n\x11\x43heckPostResponse\x12\x33\n\x07verdict\x18\x01 \x01(\x0e\x32\".rookery.moderation.v1.PostVerdict\x12\x0f\n\x07reasons\x18\x02 \x03(\t\x12\x0e\n\x06review\x18\x03 \x01(\x08\x12\x10\n\x08toxicity\x18\x04 \x01(\x02\x12\x0c\n\x04spam\x18\x05 \x01(\x02*r\n\x0bPostVerdict\x12\x1c\n\x18POST_VERDICT_UNSPECIFIED\x10\x00\x12\x15\n\x11POST_VERDICT_SAFE\x10\x01\x12\x16\n\x12POST_VERDICT_LIMIT\x10\x02\x12\x16\n\x12POST_VERDICT_BLOCK\x10\x03\x32w\n\x15ModerationMeshService\x12^\n\tCheckPost\x12\'.rookery.moderation.v1.CheckPostRequest\x1a(.rookery.moderation.v1.CheckPostResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+rookery/moderation/v1/moderation_mesh.proto\x12\x15rookery.moderation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a rookery/options/v1/callers.proto\"\x95\x01\n\x10\x43heckPostRequest\x12\x1a\n\tauthor_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x17\n\x04text\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x01\x12\x1d\n\x04urls\x18\x03 \x03(\tB\x0f\xbaH\x0c\x92\x01\t\x10\x64\"\x05r\x03\x18\x80 \x12\x1b\n\x13in_reply_to_user_id\x18\x04 \x01(\x03\x12\x10\n\x08mentions\x18\x05 \x01(\x05\"\x89\x01\n\x11\x43heckPostResponse\x12\x33\n\x07verdict\x18\x01 \x01(\x0e\x32\".rookery.moderation.v1.PostVerdict\x12\x0f\n\x07reasons\x18\x02 \x03(\t\x12\x0e\n\x06review\x18\x03 \x01(\x08\x12\x10\n\x08toxicity\x18\x04 \x01(\x02\x12\x0c\n\x04spam\x18\x05 \x01(\x02*r\n\x0bPostVerdict\x12\x1c\n\x18POST_VERDICT_UNSPECIFIED\x10\x00\x12\x15\n\x11POST_VERDICT_SAFE\x10\x01\x12\x16\n\x12POST_VERDICT_LIMIT\x10\x02\x12\x16\n\x12POST_VERDICT_BLOCK\x10\x03\x32\x82\x01\n\x15ModerationMeshService\x12i\n\tCheckPost\x12\'.rookery.moderation.v1.CheckPostRequest\x1a(.rookery.moderation.v1.CheckPostResponse\"\t\xd2\x99\x19\x05tweetb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,12 +39,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKPOSTREQUEST'].fields_by_name['text']._serialized_options = b'\272H\006r\004\030\200\200\001'
   _globals['_CHECKPOSTREQUEST'].fields_by_name['urls']._loaded_options = None
   _globals['_CHECKPOSTREQUEST'].fields_by_name['urls']._serialized_options = b'\272H\014\222\001\t\020d\"\005r\003\030\200 '
-  _globals['_POSTVERDICT']._serialized_start=391
-  _globals['_POSTVERDICT']._serialized_end=505
-  _globals['_CHECKPOSTREQUEST']._serialized_start=100
-  _globals['_CHECKPOSTREQUEST']._serialized_end=249
-  _globals['_CHECKPOSTRESPONSE']._serialized_start=252
-  _globals['_CHECKPOSTRESPONSE']._serialized_end=389
-  _globals['_MODERATIONMESHSERVICE']._serialized_start=507
-  _globals['_MODERATIONMESHSERVICE']._serialized_end=626
+  _globals['_MODERATIONMESHSERVICE'].methods_by_name['CheckPost']._loaded_options = None
+  _globals['_MODERATIONMESHSERVICE'].methods_by_name['CheckPost']._serialized_options = b'\322\231\031\005tweet'
+  _globals['_POSTVERDICT']._serialized_start=425
+  _globals['_POSTVERDICT']._serialized_end=539
+  _globals['_CHECKPOSTREQUEST']._serialized_start=134
+  _globals['_CHECKPOSTREQUEST']._serialized_end=283
+  _globals['_CHECKPOSTRESPONSE']._serialized_start=286
+  _globals['_CHECKPOSTRESPONSE']._serialized_end=423
+  _globals['_MODERATIONMESHSERVICE']._serialized_start=542
+  _globals['_MODERATIONMESHSERVICE']._serialized_end=672
 # @@protoc_insertion_point(module_scope)

@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from rookery.api.v2 import envelope_pb2 as rookery_dot_api_dot_v2_dot_envelope__pb2
+from rookery.options.v1 import access_pb2 as rookery_dot_options_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.rookery/moderation/v1/moderation_service.proto\x12\x15rookery.moderation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1drookery/api/v2/envelope.proto\"l\n\x0eModeratedTweet\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04text\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nvisibility\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x05\n\x03_idB\x07\n\x05_textB\r\n\x0b_visibility\"v\n\nCaseReport\x12\x13\n\x06reason\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x63omment\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\ncreated_at\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\t\n\x07_reasonB\n\n\x08_commentB\r\n\x0b_created_at\"\xb7\x04\n\x04\x43\x61se\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08tweet_id\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\tauthor_id\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12\x15\n\x08toxicity\x18\x05 \x01(\x02H\x03\x88\x01\x01\x12\x11\n\x04spam\x18\x06 \x01(\x02H\x04\x88\x01\x01\x12\x19\n\x0creport_count\x18\x07 \x01(\rH\x05\x88\x01\x01\x12\x13\n\x06status\x18\x08 \x01(\tH\x06\x88\x01\x01\x12\x17\n\nclaimed_by\x18\t \x01(\x03H\x07\x88\x01\x01\x12\x1a\n\rclaimed_until\x18\n \x01(\tH\x08\x88\x01\x01\x12\x17\n\ncreated_at\x18\x0b \x01(\tH\t\x88\x01\x01\x12\x13\n\x06\x61\x63tion\x18\x0c \x01(\tH\n\x88\x01\x01\x12\x18\n\x0b\x61ppeal_text\x18\r \x01(\tH\x0b\x88\x01\x01\x12\x34\n\x05tweet\x18\x0e \x01(\x0b\x32%.rookery.moderation.v1.ModeratedTweet\x12\x32\n\x07reports\x18\x0f \x03(\x0b\x32!.rookery.moderation.v1.CaseReportB\x05\n\x03_idB\x0b\n\t_tweet_idB\x0c\n\n_author_idB\x0b\n\t_toxicityB\x07\n\x05_spamB\x0f\n\r_report_countB\t\n\x07_statusB\r\n\x0b_claimed_byB\x10\n\x0e_claimed_untilB\r\n\x0b_created_atB\t\n\x07_actionB\x0e\n\x0c_appeal_text\"\x92\x01\n\x10ListCasesRequest\x12%\n\x06status\x18\x01 \x01(\tB\x15\xbaH\x12r\x10R\x00R\x04openR\x06\x63losed\x12#\n\x0bmax_results\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01H\x00\x88\x01\x01\x12\"\n\x10pagination_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x42\x0e\n\x0c_max_results\"b\n\x11ListCasesResponse\x12)\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x1b.rookery.moderation.v1.Case\x12\"\n\x04meta\x18\x04 \x01(\x0b\x32\x14.rookery.api.v2.Meta\"\xb1\x01\n\x0fOpenCaseRequest\x12\x19\n\x08tweet_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x18\n\x07user_id\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00:i\xbaHf\x1a\x64\n\x0c\x63\x61se.subject\x12)one of tweet_id and user_id must be given\x1a)(this.tweet_id > 0) != (this.user_id > 0)\"=\n\x10OpenCaseResponse\x12)\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1b.rookery.moderation.v1.Case\"-\n\x11\x43laimCasesRequest\x12\x18\n\x05\x63ount\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x14(\x00\"?\n\x12\x43laimCasesResponse\x12)\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x1b.rookery.moderation.v1.Case\"%\n\x0eGetCaseRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"<\n\x0fGetCaseResponse\x12)\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1b.rookery.moderation.v1.Case\")\n\x12ReleaseCaseRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"@\n\x13ReleaseCaseResponse\x12)\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1b.rookery.moderation.v1.Case\"~\n\x11\x44\x65\x63ideCaseRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12<\n\x06\x61\x63tion\x18\x02 \x01(\tB,\xbaH)r\'R\x04keepR\x05limitR\x06removeR\x07suspendR\x07restore\x12\x16\n\x04note\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"?\n\x12\x44\x65\x63ideCaseResponse\x12)\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1b.rookery.moderation.v1.Case\"\x85\x01\n\x10ListAuditRequest\x12\x18\n\x07\x63\x61se_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12#\n\x0bmax_results\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01H\x00\x88\x01\x01\x12\"\n\x10pagination_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x42\x0e\n\x0c_max_results\"\xcc\x01\n\nAuditEntry\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\ncreated_at\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08\x61\x63tor_id\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x10\n\x03\x61\x63t\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x14\n\x07\x63\x61se_id\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x13\n\x06\x64\x65tail\x18\x06 \x01(\tH\x05\x88\x01\x01\x42\x05\n\x03_idB\r\n\x0b_created_atB\x0b\n\t_actor_idB\x06\n\x04_actB\n\n\x08_case_idB\t\n\x07_detail\"h\n\x11ListAuditResponse\x12/\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32!.rookery.moderation.v1.AuditEntry\x12\"\n\x04meta\x18\x04 \x01(\x0b\x32\x14.rookery.api.v2.Meta\"\x13\n\x11\x43reateScanRequest\"\xa6\x01\n\x04Scan\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06status\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x14\n\x07\x63hecked\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x12\n\x05\x66ound\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x17\n\ncreated_at\x18\x05 \x01(\tH\x04\x88\x01\x01\x42\x05\n\x03_idB\t\n\x07_statusB\n\n\x08_checkedB\x08\n\x06_foundB\r\n\x0b_created_at\"?\n\x12\x43reateScanResponse\x12)\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1b.rookery.moderation.v1.Scan\"%\n\x0eGetScanRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"<\n\x0fGetScanResponse\x12)\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1b.rookery.moderation.v1.Scan2\xbf\t\n\x11ModerationService\x12|\n\tListCases\x12\'.rookery.moderation.v1.ListCasesRequest\x1a(.rookery.moderation.v1.ListCasesResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/moderation/cases\x12|\n\x08OpenCase\x12&.rookery.moderation.v1.OpenCaseRequest\x1a\'.rookery.moderation.v1.OpenCaseResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/moderation/cases:\x01*\x12\x88\x01\n\nClaimCases\x12(.rookery.moderation.v1.ClaimCasesRequest\x1a).rookery.moderation.v1.ClaimCasesResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/moderation/cases/claim:\x01*\x12{\n\x07GetCase\x12%.rookery.moderation.v1.GetCaseRequest\x1a&.rookery.moderation.v1.GetCaseResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/moderation/cases/{id}\x12\x92\x01\n\x0bReleaseCase\x12).rookery.moderation.v1.ReleaseCaseRequest\x1a*.rookery.moderation.v1.ReleaseCaseResponse\",\x82\xd3\xe4\x93\x02&\"!/v1/moderation/cases/{id}/release:\x01*\x12\x90\x01\n\nDecideCase\x12(.rookery.moderation.v1.DecideCaseRequest\x1a).rookery.moderation.v1.DecideCaseResponse\"-\x82\xd3\xe4\x93\x02\'\"\"/v1/moderation/cases/{id}/decision:\x01*\x12|\n\tListAudit\x12\'.rookery.moderation.v1.ListAuditRequest\x1a(.rookery.moderation.v1.ListAuditResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/moderation/audit\x12\x82\x01\n\nCreateScan\x12(.rookery.moderation.v1.CreateScanRequest\x1a).rookery.moderation.v1.CreateScanResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/v1/moderation/scans:\x01*\x12{\n\x07GetScan\x12%.rookery.moderation.v1.GetScanRequest\x1a&.rookery.moderation.v1.GetScanResponse\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/moderation/scans/{id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.rookery/moderation/v1/moderation_service.proto\x12\x15rookery.moderation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1drookery/api/v2/envelope.proto\x1a\x1frookery/options/v1/access.proto\"l\n\x0eModeratedTweet\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04text\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\nvisibility\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x05\n\x03_idB\x07\n\x05_textB\r\n\x0b_visibility\"v\n\nCaseReport\x12\x13\n\x06reason\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07\x63omment\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x17\n\ncreated_at\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\t\n\x07_reasonB\n\n\x08_commentB\r\n\x0b_created_at\"\xb7\x04\n\x04\x43\x61se\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08tweet_id\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x16\n\tauthor_id\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12\x15\n\x08toxicity\x18\x05 \x01(\x02H\x03\x88\x01\x01\x12\x11\n\x04spam\x18\x06 \x01(\x02H\x04\x88\x01\x01\x12\x19\n\x0creport_count\x18\x07 \x01(\rH\x05\x88\x01\x01\x12\x13\n\x06status\x18\x08 \x01(\tH\x06\x88\x01\x01\x12\x17\n\nclaimed_by\x18\t \x01(\x03H\x07\x88\x01\x01\x12\x1a\n\rclaimed_until\x18\n \x01(\tH\x08\x88\x01\x01\x12\x17\n\ncreated_at\x18\x0b \x01(\tH\t\x88\x01\x01\x12\x13\n\x06\x61\x63tion\x18\x0c \x01(\tH\n\x88\x01\x01\x12\x18\n\x0b\x61ppeal_text\x18\r \x01(\tH\x0b\x88\x01\x01\x12\x34\n\x05tweet\x18\x0e \x01(\x0b\x32%.rookery.moderation.v1.ModeratedTweet\x12\x32\n\x07reports\x18\x0f \x03(\x0b\x32!.rookery.moderation.v1.CaseReportB\x05\n\x03_idB\x0b\n\t_tweet_idB\x0c\n\n_author_idB\x0b\n\t_toxicityB\x07\n\x05_spamB\x0f\n\r_report_countB\t\n\x07_statusB\r\n\x0b_claimed_byB\x10\n\x0e_claimed_untilB\r\n\x0b_created_atB\t\n\x07_actionB\x0e\n\x0c_appeal_text\"\x92\x01\n\x10ListCasesRequest\x12%\n\x06status\x18\x01 \x01(\tB\x15\xbaH\x12r\x10R\x00R\x04openR\x06\x63losed\x12#\n\x0bmax_results\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01H\x00\x88\x01\x01\x12\"\n\x10pagination_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x42\x0e\n\x0c_max_results\"b\n\x11ListCasesResponse\x12)\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x1b.rookery.moderation.v1.Case\x12\"\n\x04meta\x18\x04 \x01(\x0b\x32\x14.rookery.api.v2.Meta\"F\n\x0fOpenCaseRequest\x12\x19\n\x08tweet_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x18\n\x07user_id\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"=\n\x10OpenCaseResponse\x12)\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1b.rookery.moderation.v1.Case\"-\n\x11\x43laimCasesRequest\x12\x18\n\x05\x63ount\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x14(\x00\"?\n\x12\x43laimCasesResponse\x12)\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x1b.rookery.moderation.v1.Case\"%\n\x0eGetCaseRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"<\n\x0fGetCaseResponse\x12)\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1b.rookery.moderation.v1.Case\")\n\x12ReleaseCaseRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"@\n\x13ReleaseCaseResponse\x12)\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1b.rookery.moderation.v1.Case\"~\n\x11\x44\x65\x63ideCaseRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12<\n\x06\x61\x63tion\x18\x02 \x01(\tB,\xbaH)r\'R\x04keepR\x05limitR\x06removeR\x07suspendR\x07restore\x12\x16\n\x04note\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"?\n\x12\x44\x65\x63ideCaseResponse\x12)\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1b.rookery.moderation.v1.Case\"\x85\x01\n\x10ListAuditRequest\x12\x18\n\x07\x63\x61se_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12#\n\x0bmax_results\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01H\x00\x88\x01\x01\x12\"\n\x10pagination_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x42\x0e\n\x0c_max_results\"\xcc\x01\n\nAuditEntry\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\ncreated_at\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08\x61\x63tor_id\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x10\n\x03\x61\x63t\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x14\n\x07\x63\x61se_id\x18\x05 \x01(\x03H\x04\x88\x01\x01\x12\x13\n\x06\x64\x65tail\x18\x06 \x01(\tH\x05\x88\x01\x01\x42\x05\n\x03_idB\r\n\x0b_created_atB\x0b\n\t_actor_idB\x06\n\x04_actB\n\n\x08_case_idB\t\n\x07_detail\"h\n\x11ListAuditResponse\x12/\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32!.rookery.moderation.v1.AuditEntry\x12\"\n\x04meta\x18\x04 \x01(\x0b\x32\x14.rookery.api.v2.Meta\"\x13\n\x11\x43reateScanRequest\"\xa6\x01\n\x04Scan\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06status\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x14\n\x07\x63hecked\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x12\n\x05\x66ound\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x17\n\ncreated_at\x18\x05 \x01(\tH\x04\x88\x01\x01\x42\x05\n\x03_idB\t\n\x07_statusB\n\n\x08_checkedB\x08\n\x06_foundB\r\n\x0b_created_at\"?\n\x12\x43reateScanResponse\x12)\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1b.rookery.moderation.v1.Scan\"%\n\x0eGetScanRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\"<\n\x0fGetScanResponse\x12)\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1b.rookery.moderation.v1.Scan2\x9c\x0b\n\x11ModerationService\x12\x94\x01\n\tListCases\x12\'.rookery.moderation.v1.ListCasesRequest\x1a(.rookery.moderation.v1.ListCasesResponse\"4\xa2\xbb\x18\x14\x12\x07\x61\x63\x63ount\x1a\tmoderator\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/moderation/cases\x12\x94\x01\n\x08OpenCase\x12&.rookery.moderation.v1.OpenCaseRequest\x1a\'.rookery.moderation.v1.OpenCaseResponse\"7\xa2\xbb\x18\x14\x12\x07\x61\x63\x63ount\x1a\tmoderator\x82\xd3\xe4\x93\x02\x19\"\x14/v1/moderation/cases:\x01*\x12\xa0\x01\n\nClaimCases\x12(.rookery.moderation.v1.ClaimCasesRequest\x1a).rookery.moderation.v1.ClaimCasesResponse\"=\xa2\xbb\x18\x14\x12\x07\x61\x63\x63ount\x1a\tmoderator\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/moderation/cases/claim:\x01*\x12\x93\x01\n\x07GetCase\x12%.rookery.moderation.v1.GetCaseRequest\x1a&.rookery.moderation.v1.GetCaseResponse\"9\xa2\xbb\x18\x14\x12\x07\x61\x63\x63ount\x1a\tmoderator\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/moderation/cases/{id}\x12\xaa\x01\n\x0bReleaseCase\x12).rookery.moderation.v1.ReleaseCaseRequest\x1a*.rookery.moderation.v1.ReleaseCaseResponse\"D\xa2\xbb\x18\x14\x12\x07\x61\x63\x63ount\x1a\tmoderator\x82\xd3\xe4\x93\x02&\"!/v1/moderation/cases/{id}/release:\x01*\x12\xa8\x01\n\nDecideCase\x12(.rookery.moderation.v1.DecideCaseRequest\x1a).rookery.moderation.v1.DecideCaseResponse\"E\xa2\xbb\x18\x14\x12\x07\x61\x63\x63ount\x1a\tmoderator\x82\xd3\xe4\x93\x02\'\"\"/v1/moderation/cases/{id}/decision:\x01*\x12\x94\x01\n\tListAudit\x12\'.rookery.moderation.v1.ListAuditRequest\x1a(.rookery.moderation.v1.ListAuditResponse\"4\xa2\xbb\x18\x14\x12\x07\x61\x63\x63ount\x1a\tmoderator\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/moderation/audit\x12\x9a\x01\n\nCreateScan\x12(.rookery.moderation.v1.CreateScanRequest\x1a).rookery.moderation.v1.CreateScanResponse\"7\xa2\xbb\x18\x14\x12\x07\x61\x63\x63ount\x1a\tmoderator\x82\xd3\xe4\x93\x02\x19\"\x14/v1/moderation/scans:\x01*\x12\x93\x01\n\x07GetScan\x12%.rookery.moderation.v1.GetScanRequest\x1a&.rookery.moderation.v1.GetScanResponse\"9\xa2\xbb\x18\x14\x12\x07\x61\x63\x63ount\x1a\tmoderator\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/moderation/scans/{id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,8 +45,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENCASEREQUEST'].fields_by_name['tweet_id']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_OPENCASEREQUEST'].fields_by_name['user_id']._loaded_options = None
   _globals['_OPENCASEREQUEST'].fields_by_name['user_id']._serialized_options = b'\272H\004\"\002(\000'
-  _globals['_OPENCASEREQUEST']._loaded_options = None
-  _globals['_OPENCASEREQUEST']._serialized_options = b'\272Hf\032d\n\014case.subject\022)one of tweet_id and user_id must be given\032)(this.tweet_id > 0) != (this.user_id > 0)'
   _globals['_CLAIMCASESREQUEST'].fields_by_name['count']._loaded_options = None
   _globals['_CLAIMCASESREQUEST'].fields_by_name['count']._serialized_options = b'\272H\006\032\004\030\024(\000'
   _globals['_GETCASEREQUEST'].fields_by_name['id']._loaded_options = None
@@ -67,69 +66,69 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSCANREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_GETSCANREQUEST'].fields_by_name['id']._serialized_options = b'\272H\004\"\002 \000'
   _globals['_MODERATIONSERVICE'].methods_by_name['ListCases']._loaded_options = None
-  _globals['_MODERATIONSERVICE'].methods_by_name['ListCases']._serialized_options = b'\202\323\344\223\002\026\022\024/v1/moderation/cases'
+  _globals['_MODERATIONSERVICE'].methods_by_name['ListCases']._serialized_options = b'\242\273\030\024\022\007account\032\tmoderator\202\323\344\223\002\026\022\024/v1/moderation/cases'
   _globals['_MODERATIONSERVICE'].methods_by_name['OpenCase']._loaded_options = None
-  _globals['_MODERATIONSERVICE'].methods_by_name['OpenCase']._serialized_options = b'\202\323\344\223\002\031\"\024/v1/moderation/cases:\001*'
+  _globals['_MODERATIONSERVICE'].methods_by_name['OpenCase']._serialized_options = b'\242\273\030\024\022\007account\032\tmoderator\202\323\344\223\002\031\"\024/v1/moderation/cases:\001*'
   _globals['_MODERATIONSERVICE'].methods_by_name['ClaimCases']._loaded_options = None
-  _globals['_MODERATIONSERVICE'].methods_by_name['ClaimCases']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/moderation/cases/claim:\001*'
+  _globals['_MODERATIONSERVICE'].methods_by_name['ClaimCases']._serialized_options = b'\242\273\030\024\022\007account\032\tmoderator\202\323\344\223\002\037\"\032/v1/moderation/cases/claim:\001*'
   _globals['_MODERATIONSERVICE'].methods_by_name['GetCase']._loaded_options = None
-  _globals['_MODERATIONSERVICE'].methods_by_name['GetCase']._serialized_options = b'\202\323\344\223\002\033\022\031/v1/moderation/cases/{id}'
+  _globals['_MODERATIONSERVICE'].methods_by_name['GetCase']._serialized_options = b'\242\273\030\024\022\007account\032\tmoderator\202\323\344\223\002\033\022\031/v1/moderation/cases/{id}'
   _globals['_MODERATIONSERVICE'].methods_by_name['ReleaseCase']._loaded_options = None
-  _globals['_MODERATIONSERVICE'].methods_by_name['ReleaseCase']._serialized_options = b'\202\323\344\223\002&\"!/v1/moderation/cases/{id}/release:\001*'
+  _globals['_MODERATIONSERVICE'].methods_by_name['ReleaseCase']._serialized_options = b'\242\273\030\024\022\007account\032\tmoderator\202\323\344\223\002&\"!/v1/moderation/cases/{id}/release:\001*'
   _globals['_MODERATIONSERVICE'].methods_by_name['DecideCase']._loaded_options = None
-  _globals['_MODERATIONSERVICE'].methods_by_name['DecideCase']._serialized_options = b'\202\323\344\223\002\'\"\"/v1/moderation/cases/{id}/decision:\001*'
+  _globals['_MODERATIONSERVICE'].methods_by_name['DecideCase']._serialized_options = b'\242\273\030\024\022\007account\032\tmoderator\202\323\344\223\002\'\"\"/v1/moderation/cases/{id}/decision:\001*'
   _globals['_MODERATIONSERVICE'].methods_by_name['ListAudit']._loaded_options = None
-  _globals['_MODERATIONSERVICE'].methods_by_name['ListAudit']._serialized_options = b'\202\323\344\223\002\026\022\024/v1/moderation/audit'
+  _globals['_MODERATIONSERVICE'].methods_by_name['ListAudit']._serialized_options = b'\242\273\030\024\022\007account\032\tmoderator\202\323\344\223\002\026\022\024/v1/moderation/audit'
   _globals['_MODERATIONSERVICE'].methods_by_name['CreateScan']._loaded_options = None
-  _globals['_MODERATIONSERVICE'].methods_by_name['CreateScan']._serialized_options = b'\202\323\344\223\002\031\"\024/v1/moderation/scans:\001*'
+  _globals['_MODERATIONSERVICE'].methods_by_name['CreateScan']._serialized_options = b'\242\273\030\024\022\007account\032\tmoderator\202\323\344\223\002\031\"\024/v1/moderation/scans:\001*'
   _globals['_MODERATIONSERVICE'].methods_by_name['GetScan']._loaded_options = None
-  _globals['_MODERATIONSERVICE'].methods_by_name['GetScan']._serialized_options = b'\202\323\344\223\002\033\022\031/v1/moderation/scans/{id}'
-  _globals['_MODERATEDTWEET']._serialized_start=163
-  _globals['_MODERATEDTWEET']._serialized_end=271
-  _globals['_CASEREPORT']._serialized_start=273
-  _globals['_CASEREPORT']._serialized_end=391
-  _globals['_CASE']._serialized_start=394
-  _globals['_CASE']._serialized_end=961
-  _globals['_LISTCASESREQUEST']._serialized_start=964
-  _globals['_LISTCASESREQUEST']._serialized_end=1110
-  _globals['_LISTCASESRESPONSE']._serialized_start=1112
-  _globals['_LISTCASESRESPONSE']._serialized_end=1210
-  _globals['_OPENCASEREQUEST']._serialized_start=1213
-  _globals['_OPENCASEREQUEST']._serialized_end=1390
-  _globals['_OPENCASERESPONSE']._serialized_start=1392
-  _globals['_OPENCASERESPONSE']._serialized_end=1453
-  _globals['_CLAIMCASESREQUEST']._serialized_start=1455
-  _globals['_CLAIMCASESREQUEST']._serialized_end=1500
-  _globals['_CLAIMCASESRESPONSE']._serialized_start=1502
-  _globals['_CLAIMCASESRESPONSE']._serialized_end=1565
-  _globals['_GETCASEREQUEST']._serialized_start=1567
-  _globals['_GETCASEREQUEST']._serialized_end=1604
-  _globals['_GETCASERESPONSE']._serialized_start=1606
-  _globals['_GETCASERESPONSE']._serialized_end=1666
-  _globals['_RELEASECASEREQUEST']._serialized_start=1668
-  _globals['_RELEASECASEREQUEST']._serialized_end=1709
-  _globals['_RELEASECASERESPONSE']._serialized_start=1711
-  _globals['_RELEASECASERESPONSE']._serialized_end=1775
-  _globals['_DECIDECASEREQUEST']._serialized_start=1777
-  _globals['_DECIDECASEREQUEST']._serialized_end=1903
-  _globals['_DECIDECASERESPONSE']._serialized_start=1905
-  _globals['_DECIDECASERESPONSE']._serialized_end=1968
-  _globals['_LISTAUDITREQUEST']._serialized_start=1971
-  _globals['_LISTAUDITREQUEST']._serialized_end=2104
-  _globals['_AUDITENTRY']._serialized_start=2107
-  _globals['_AUDITENTRY']._serialized_end=2311
-  _globals['_LISTAUDITRESPONSE']._serialized_start=2313
-  _globals['_LISTAUDITRESPONSE']._serialized_end=2417
-  _globals['_CREATESCANREQUEST']._serialized_start=2419
-  _globals['_CREATESCANREQUEST']._serialized_end=2438
-  _globals['_SCAN']._serialized_start=2441
-  _globals['_SCAN']._serialized_end=2607
-  _globals['_CREATESCANRESPONSE']._serialized_start=2609
-  _globals['_CREATESCANRESPONSE']._serialized_end=2672
-  _globals['_GETSCANREQUEST']._serialized_start=2674
-  _globals['_GETSCANREQUEST']._serialized_end=2711
-  _globals['_GETSCANRESPONSE']._serialized_start=2713
-  _globals['_GETSCANRESPONSE']._serialized_end=2773
-  _globals['_MODERATIONSERVICE']._serialized_start=2776
-  _globals['_MODERATIONSERVICE']._serialized_end=3991
+  _globals['_MODERATIONSERVICE'].methods_by_name['GetScan']._serialized_options = b'\242\273\030\024\022\007account\032\tmoderator\202\323\344\223\002\033\022\031/v1/moderation/scans/{id}'
+  _globals['_MODERATEDTWEET']._serialized_start=196
+  _globals['_MODERATEDTWEET']._serialized_end=304
+  _globals['_CASEREPORT']._serialized_start=306
+  _globals['_CASEREPORT']._serialized_end=424
+  _globals['_CASE']._serialized_start=427
+  _globals['_CASE']._serialized_end=994
+  _globals['_LISTCASESREQUEST']._serialized_start=997
+  _globals['_LISTCASESREQUEST']._serialized_end=1143
+  _globals['_LISTCASESRESPONSE']._serialized_start=1145
+  _globals['_LISTCASESRESPONSE']._serialized_end=1243
+  _globals['_OPENCASEREQUEST']._serialized_start=1245
+  _globals['_OPENCASEREQUEST']._serialized_end=1315
+  _globals['_OPENCASERESPONSE']._serialized_start=1317
+  _globals['_OPENCASERESPONSE']._serialized_end=1378
+  _globals['_CLAIMCASESREQUEST']._serialized_start=1380
+  _globals['_CLAIMCASESREQUEST']._serialized_end=1425
+  _globals['_CLAIMCASESRESPONSE']._serialized_start=1427
+  _globals['_CLAIMCASESRESPONSE']._serialized_end=1490
+  _globals['_GETCASEREQUEST']._serialized_start=1492
+  _globals['_GETCASEREQUEST']._serialized_end=1529
+  _globals['_GETCASERESPONSE']._serialized_start=1531
+  _globals['_GETCASERESPONSE']._serialized_end=1591
+  _globals['_RELEASECASEREQUEST']._serialized_start=1593
+  _globals['_RELEASECASEREQUEST']._serialized_end=1634
+  _globals['_RELEASECASERESPONSE']._serialized_start=1636
+  _globals['_RELEASECASERESPONSE']._serialized_end=1700
+  _globals['_DECIDECASEREQUEST']._serialized_start=1702
+  _globals['_DECIDECASEREQUEST']._serialized_end=1828
+  _globals['_DECIDECASERESPONSE']._serialized_start=1830
+  _globals['_DECIDECASERESPONSE']._serialized_end=1893
+  _globals['_LISTAUDITREQUEST']._serialized_start=1896
+  _globals['_LISTAUDITREQUEST']._serialized_end=2029
+  _globals['_AUDITENTRY']._serialized_start=2032
+  _globals['_AUDITENTRY']._serialized_end=2236
+  _globals['_LISTAUDITRESPONSE']._serialized_start=2238
+  _globals['_LISTAUDITRESPONSE']._serialized_end=2342
+  _globals['_CREATESCANREQUEST']._serialized_start=2344
+  _globals['_CREATESCANREQUEST']._serialized_end=2363
+  _globals['_SCAN']._serialized_start=2366
+  _globals['_SCAN']._serialized_end=2532
+  _globals['_CREATESCANRESPONSE']._serialized_start=2534
+  _globals['_CREATESCANRESPONSE']._serialized_end=2597
+  _globals['_GETSCANREQUEST']._serialized_start=2599
+  _globals['_GETSCANREQUEST']._serialized_end=2636
+  _globals['_GETSCANRESPONSE']._serialized_start=2638
+  _globals['_GETSCANRESPONSE']._serialized_end=2698
+  _globals['_MODERATIONSERVICE']._serialized_start=2701
+  _globals['_MODERATIONSERVICE']._serialized_end=4137
 # @@protoc_insertion_point(module_scope)

@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from rookery.api.v2 import envelope_pb2 as rookery_dot_api_dot_v2_dot_envelope__pb2
+from rookery.options.v1 import access_pb2 as rookery_dot_options_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*rookery/moderation/v1/report_service.proto\x12\x15rookery.moderation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1drookery/api/v2/envelope.proto\"\xbb\x02\n\x13\x43reateReportRequest\x12\x19\n\x08tweet_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x18\n\x07user_id\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12g\n\x06reason\x18\x03 \x01(\tBW\xbaHTrRR\x04spamR\x05\x61\x62useR\x04hateR\x08violenceR\tself_harmR\tsensitiveR\rimpersonationR\x07illegalR\x05other\x12\x19\n\x07\x63omment\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07:k\xbaHh\x1a\x66\n\x0ereport.subject\x12)one of tweet_id and user_id must be given\x1a)(this.tweet_id > 0) != (this.user_id > 0)\"\xae\x01\n\x06Report\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08tweet_id\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x07user_id\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x13\n\x06reason\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x17\n\ncreated_at\x18\x05 \x01(\tH\x04\x88\x01\x01\x42\x05\n\x03_idB\x0b\n\t_tweet_idB\n\n\x08_user_idB\t\n\x07_reasonB\r\n\x0b_created_at\"C\n\x14\x43reateReportResponse\x12+\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1d.rookery.moderation.v1.Report\"o\n\x14ListDecisionsRequest\x12#\n\x0bmax_results\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01H\x00\x88\x01\x01\x12\"\n\x10pagination_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x42\x0e\n\x0c_max_results\"\xbf\x01\n\x08\x44\x65\x63ision\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08tweet_id\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x13\n\x06\x61\x63tion\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12\x17\n\ncreated_at\x18\x05 \x01(\tH\x03\x88\x01\x01\x12\x13\n\x06\x61ppeal\x18\x06 \x01(\tH\x04\x88\x01\x01\x42\x05\n\x03_idB\x0b\n\t_tweet_idB\t\n\x07_actionB\r\n\x0b_created_atB\t\n\x07_appeal\"j\n\x15ListDecisionsResponse\x12-\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x1f.rookery.moderation.v1.Decision\x12\"\n\x04meta\x18\x04 \x01(\x0b\x32\x14.rookery.api.v2.Meta\"D\n\x13\x43reateAppealRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x18\n\x04text\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xd0\x0f\"E\n\x14\x43reateAppealResponse\x12-\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1f.rookery.moderation.v1.Decision2\xa4\x03\n\rReportService\x12\x7f\n\x0c\x43reateReport\x12*.rookery.moderation.v1.CreateReportRequest\x1a+.rookery.moderation.v1.CreateReportResponse\"\x16\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/reports:\x01*\x12\x81\x01\n\rListDecisions\x12+.rookery.moderation.v1.ListDecisionsRequest\x1a,.rookery.moderation.v1.ListDecisionsResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/decisions\x12\x8d\x01\n\x0c\x43reateAppeal\x12*.rookery.moderation.v1.CreateAppealRequest\x1a+.rookery.moderation.v1.CreateAppealResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/decisions/{id}/appeal:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*rookery/moderation/v1/report_service.proto\x12\x15rookery.moderation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1drookery/api/v2/envelope.proto\x1a\x1frookery/options/v1/access.proto\"\xce\x01\n\x13\x43reateReportRequest\x12\x19\n\x08tweet_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x18\n\x07user_id\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12g\n\x06reason\x18\x03 \x01(\tBW\xbaHTrRR\x04spamR\x05\x61\x62useR\x04hateR\x08violenceR\tself_harmR\tsensitiveR\rimpersonationR\x07illegalR\x05other\x12\x19\n\x07\x63omment\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xe8\x07\"\xae\x01\n\x06Report\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08tweet_id\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x14\n\x07user_id\x18\x03 \x01(\x03H\x02\x88\x01\x01\x12\x13\n\x06reason\x18\x04 \x01(\tH\x03\x88\x01\x01\x12\x17\n\ncreated_at\x18\x05 \x01(\tH\x04\x88\x01\x01\x42\x05\n\x03_idB\x0b\n\t_tweet_idB\n\n\x08_user_idB\t\n\x07_reasonB\r\n\x0b_created_at\"C\n\x14\x43reateReportResponse\x12+\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1d.rookery.moderation.v1.Report\"o\n\x14ListDecisionsRequest\x12#\n\x0bmax_results\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x01H\x00\x88\x01\x01\x12\"\n\x10pagination_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x42\x0e\n\x0c_max_results\"\xbf\x01\n\x08\x44\x65\x63ision\x12\x0f\n\x02id\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08tweet_id\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x13\n\x06\x61\x63tion\x18\x03 \x01(\tH\x02\x88\x01\x01\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12\x17\n\ncreated_at\x18\x05 \x01(\tH\x03\x88\x01\x01\x12\x13\n\x06\x61ppeal\x18\x06 \x01(\tH\x04\x88\x01\x01\x42\x05\n\x03_idB\x0b\n\t_tweet_idB\t\n\x07_actionB\r\n\x0b_created_atB\t\n\x07_appeal\"j\n\x15ListDecisionsResponse\x12-\n\x04\x64\x61ta\x18\x01 \x03(\x0b\x32\x1f.rookery.moderation.v1.Decision\x12\"\n\x04meta\x18\x04 \x01(\x0b\x32\x14.rookery.api.v2.Meta\"D\n\x13\x43reateAppealRequest\x12\x13\n\x02id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x18\n\x04text\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xd0\x0f\"E\n\x14\x43reateAppealResponse\x12-\n\x04\x64\x61ta\x18\x01 \x01(\x0b\x32\x1f.rookery.moderation.v1.Decision2\xcc\x03\n\rReportService\x12\x8c\x01\n\x0c\x43reateReport\x12*.rookery.moderation.v1.CreateReportRequest\x1a+.rookery.moderation.v1.CreateReportResponse\"#\xa2\xbb\x18\t\x12\x07\x61\x63\x63ount\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/reports:\x01*\x12\x8e\x01\n\rListDecisions\x12+.rookery.moderation.v1.ListDecisionsRequest\x1a,.rookery.moderation.v1.ListDecisionsResponse\"\"\xa2\xbb\x18\t\x12\x07\x61\x63\x63ount\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/decisions\x12\x9a\x01\n\x0c\x43reateAppeal\x12*.rookery.moderation.v1.CreateAppealRequest\x1a+.rookery.moderation.v1.CreateAppealResponse\"1\xa2\xbb\x18\t\x12\x07\x61\x63\x63ount\x82\xd3\xe4\x93\x02\x1e\"\x19/v1/decisions/{id}/appeal:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,8 +43,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEREPORTREQUEST'].fields_by_name['reason']._serialized_options = b'\272HTrRR\004spamR\005abuseR\004hateR\010violenceR\tself_harmR\tsensitiveR\rimpersonationR\007illegalR\005other'
   _globals['_CREATEREPORTREQUEST'].fields_by_name['comment']._loaded_options = None
   _globals['_CREATEREPORTREQUEST'].fields_by_name['comment']._serialized_options = b'\272H\005r\003\030\350\007'
-  _globals['_CREATEREPORTREQUEST']._loaded_options = None
-  _globals['_CREATEREPORTREQUEST']._serialized_options = b'\272Hh\032f\n\016report.subject\022)one of tweet_id and user_id must be given\032)(this.tweet_id > 0) != (this.user_id > 0)'
   _globals['_LISTDECISIONSREQUEST'].fields_by_name['max_results']._loaded_options = None
   _globals['_LISTDECISIONSREQUEST'].fields_by_name['max_results']._serialized_options = b'\272H\006\032\004\030d(\001'
   _globals['_LISTDECISIONSREQUEST'].fields_by_name['pagination_token']._loaded_options = None
@@ -53,27 +52,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEAPPEALREQUEST'].fields_by_name['text']._loaded_options = None
   _globals['_CREATEAPPEALREQUEST'].fields_by_name['text']._serialized_options = b'\272H\007r\005\020\001\030\320\017'
   _globals['_REPORTSERVICE'].methods_by_name['CreateReport']._loaded_options = None
-  _globals['_REPORTSERVICE'].methods_by_name['CreateReport']._serialized_options = b'\202\323\344\223\002\020\"\013/v1/reports:\001*'
+  _globals['_REPORTSERVICE'].methods_by_name['CreateReport']._serialized_options = b'\242\273\030\t\022\007account\202\323\344\223\002\020\"\013/v1/reports:\001*'
   _globals['_REPORTSERVICE'].methods_by_name['ListDecisions']._loaded_options = None
-  _globals['_REPORTSERVICE'].methods_by_name['ListDecisions']._serialized_options = b'\202\323\344\223\002\017\022\r/v1/decisions'
+  _globals['_REPORTSERVICE'].methods_by_name['ListDecisions']._serialized_options = b'\242\273\030\t\022\007account\202\323\344\223\002\017\022\r/v1/decisions'
   _globals['_REPORTSERVICE'].methods_by_name['CreateAppeal']._loaded_options = None
-  _globals['_REPORTSERVICE'].methods_by_name['CreateAppeal']._serialized_options = b'\202\323\344\223\002\036\"\031/v1/decisions/{id}/appeal:\001*'
-  _globals['_CREATEREPORTREQUEST']._serialized_start=160
-  _globals['_CREATEREPORTREQUEST']._serialized_end=475
-  _globals['_REPORT']._serialized_start=478
-  _globals['_REPORT']._serialized_end=652
-  _globals['_CREATEREPORTRESPONSE']._serialized_start=654
-  _globals['_CREATEREPORTRESPONSE']._serialized_end=721
-  _globals['_LISTDECISIONSREQUEST']._serialized_start=723
-  _globals['_LISTDECISIONSREQUEST']._serialized_end=834
-  _globals['_DECISION']._serialized_start=837
-  _globals['_DECISION']._serialized_end=1028
-  _globals['_LISTDECISIONSRESPONSE']._serialized_start=1030
-  _globals['_LISTDECISIONSRESPONSE']._serialized_end=1136
-  _globals['_CREATEAPPEALREQUEST']._serialized_start=1138
-  _globals['_CREATEAPPEALREQUEST']._serialized_end=1206
-  _globals['_CREATEAPPEALRESPONSE']._serialized_start=1208
-  _globals['_CREATEAPPEALRESPONSE']._serialized_end=1277
-  _globals['_REPORTSERVICE']._serialized_start=1280
-  _globals['_REPORTSERVICE']._serialized_end=1700
+  _globals['_REPORTSERVICE'].methods_by_name['CreateAppeal']._serialized_options = b'\242\273\030\t\022\007account\202\323\344\223\002\036\"\031/v1/decisions/{id}/appeal:\001*'
+  _globals['_CREATEREPORTREQUEST']._serialized_start=193
+  _globals['_CREATEREPORTREQUEST']._serialized_end=399
+  _globals['_REPORT']._serialized_start=402
+  _globals['_REPORT']._serialized_end=576
+  _globals['_CREATEREPORTRESPONSE']._serialized_start=578
+  _globals['_CREATEREPORTRESPONSE']._serialized_end=645
+  _globals['_LISTDECISIONSREQUEST']._serialized_start=647
+  _globals['_LISTDECISIONSREQUEST']._serialized_end=758
+  _globals['_DECISION']._serialized_start=761
+  _globals['_DECISION']._serialized_end=952
+  _globals['_LISTDECISIONSRESPONSE']._serialized_start=954
+  _globals['_LISTDECISIONSRESPONSE']._serialized_end=1060
+  _globals['_CREATEAPPEALREQUEST']._serialized_start=1062
+  _globals['_CREATEAPPEALREQUEST']._serialized_end=1130
+  _globals['_CREATEAPPEALRESPONSE']._serialized_start=1132
+  _globals['_CREATEAPPEALRESPONSE']._serialized_end=1201
+  _globals['_REPORTSERVICE']._serialized_start=1204
+  _globals['_REPORTSERVICE']._serialized_end=1664
 # @@protoc_insertion_point(module_scope)

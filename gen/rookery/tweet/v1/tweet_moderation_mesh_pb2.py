@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from rookery.events.v1 import tweet_events_pb2 as rookery_dot_events_dot_v1_dot_tweet__events__pb2
+from rookery.options.v1 import callers_pb2 as rookery_dot_options_dot_v1_dot_callers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,rookery/tweet/v1/tweet_moderation_mesh.proto\x12\x10rookery.tweet.v1\x1a\x1b\x62uf/validate/validate.proto\x1a$rookery/events/v1/tweet_events.proto\"u\n\x14SetVisibilityRequest\x12\x19\n\x08tweet_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x42\n\nvisibility\x18\x02 \x01(\x0e\x32\".rookery.events.v1.TweetVisibilityB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"*\n\x15SetVisibilityResponse\x12\x11\n\tauthor_id\x18\x01 \x01(\x03\"\xc3\x01\n\rReviewedTweet\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04lang\x18\x04 \x01(\t\x12\x36\n\nvisibility\x18\x05 \x01(\x0e\x32\".rookery.events.v1.TweetVisibility\x12\x0f\n\x07\x64\x65leted\x18\x06 \x01(\x08\x12\x1a\n\x12retweeted_tweet_id\x18\x07 \x01(\x03\x12\x12\n\nengagement\x18\x08 \x01(\x03\"2\n\x18\x42\x61tchGetForReviewRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xc8\x01\"L\n\x19\x42\x61tchGetForReviewResponse\x12/\n\x06tweets\x18\x01 \x03(\x0b\x32\x1f.rookery.tweet.v1.ReviewedTweet\"L\n\x14ListForReviewRequest\x12\x19\n\x08\x61\x66ter_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x19\n\x05limit\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x01\"H\n\x15ListForReviewResponse\x12/\n\x06tweets\x18\x01 \x03(\x0b\x32\x1f.rookery.tweet.v1.ReviewedTweet2\xce\x02\n\x1aTweetModerationMeshService\x12`\n\rSetVisibility\x12&.rookery.tweet.v1.SetVisibilityRequest\x1a\'.rookery.tweet.v1.SetVisibilityResponse\x12l\n\x11\x42\x61tchGetForReview\x12*.rookery.tweet.v1.BatchGetForReviewRequest\x1a+.rookery.tweet.v1.BatchGetForReviewResponse\x12`\n\rListForReview\x12&.rookery.tweet.v1.ListForReviewRequest\x1a\'.rookery.tweet.v1.ListForReviewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,rookery/tweet/v1/tweet_moderation_mesh.proto\x12\x10rookery.tweet.v1\x1a\x1b\x62uf/validate/validate.proto\x1a$rookery/events/v1/tweet_events.proto\x1a rookery/options/v1/callers.proto\"u\n\x14SetVisibilityRequest\x12\x19\n\x08tweet_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x42\n\nvisibility\x18\x02 \x01(\x0e\x32\".rookery.events.v1.TweetVisibilityB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\"*\n\x15SetVisibilityResponse\x12\x11\n\tauthor_id\x18\x01 \x01(\x03\"\xc3\x01\n\rReviewedTweet\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x11\n\tauthor_id\x18\x02 \x01(\x03\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04lang\x18\x04 \x01(\t\x12\x36\n\nvisibility\x18\x05 \x01(\x0e\x32\".rookery.events.v1.TweetVisibility\x12\x0f\n\x07\x64\x65leted\x18\x06 \x01(\x08\x12\x1a\n\x12retweeted_tweet_id\x18\x07 \x01(\x03\x12\x12\n\nengagement\x18\x08 \x01(\x03\"2\n\x18\x42\x61tchGetForReviewRequest\x12\x16\n\x03ids\x18\x01 \x03(\x03\x42\t\xbaH\x06\x92\x01\x03\x10\xc8\x01\"L\n\x19\x42\x61tchGetForReviewResponse\x12/\n\x06tweets\x18\x01 \x03(\x0b\x32\x1f.rookery.tweet.v1.ReviewedTweet\"L\n\x14ListForReviewRequest\x12\x19\n\x08\x61\x66ter_id\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x19\n\x05limit\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xc8\x01(\x01\"H\n\x15ListForReviewResponse\x12/\n\x06tweets\x18\x01 \x03(\x0b\x32\x1f.rookery.tweet.v1.ReviewedTweet2\xfe\x02\n\x1aTweetModerationMeshService\x12p\n\rSetVisibility\x12&.rookery.tweet.v1.SetVisibilityRequest\x1a\'.rookery.tweet.v1.SetVisibilityResponse\"\x0e\xd2\x99\x19\nmoderation\x12|\n\x11\x42\x61tchGetForReview\x12*.rookery.tweet.v1.BatchGetForReviewRequest\x1a+.rookery.tweet.v1.BatchGetForReviewResponse\"\x0e\xd2\x99\x19\nmoderation\x12p\n\rListForReview\x12&.rookery.tweet.v1.ListForReviewRequest\x1a\'.rookery.tweet.v1.ListForReviewResponse\"\x0e\xd2\x99\x19\nmoderationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,20 +44,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTFORREVIEWREQUEST'].fields_by_name['after_id']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_LISTFORREVIEWREQUEST'].fields_by_name['limit']._loaded_options = None
   _globals['_LISTFORREVIEWREQUEST'].fields_by_name['limit']._serialized_options = b'\272H\007\032\005\030\310\001(\001'
-  _globals['_SETVISIBILITYREQUEST']._serialized_start=133
-  _globals['_SETVISIBILITYREQUEST']._serialized_end=250
-  _globals['_SETVISIBILITYRESPONSE']._serialized_start=252
-  _globals['_SETVISIBILITYRESPONSE']._serialized_end=294
-  _globals['_REVIEWEDTWEET']._serialized_start=297
-  _globals['_REVIEWEDTWEET']._serialized_end=492
-  _globals['_BATCHGETFORREVIEWREQUEST']._serialized_start=494
-  _globals['_BATCHGETFORREVIEWREQUEST']._serialized_end=544
-  _globals['_BATCHGETFORREVIEWRESPONSE']._serialized_start=546
-  _globals['_BATCHGETFORREVIEWRESPONSE']._serialized_end=622
-  _globals['_LISTFORREVIEWREQUEST']._serialized_start=624
-  _globals['_LISTFORREVIEWREQUEST']._serialized_end=700
-  _globals['_LISTFORREVIEWRESPONSE']._serialized_start=702
-  _globals['_LISTFORREVIEWRESPONSE']._serialized_end=774
-  _globals['_TWEETMODERATIONMESHSERVICE']._serialized_start=777
-  _globals['_TWEETMODERATIONMESHSERVICE']._serialized_end=1111
+  _globals['_TWEETMODERATIONMESHSERVICE'].methods_by_name['SetVisibility']._loaded_options = None
+  _globals['_TWEETMODERATIONMESHSERVICE'].methods_by_name['SetVisibility']._serialized_options = b'\322\231\031\nmoderation'
+  _globals['_TWEETMODERATIONMESHSERVICE'].methods_by_name['BatchGetForReview']._loaded_options = None
+  _globals['_TWEETMODERATIONMESHSERVICE'].methods_by_name['BatchGetForReview']._serialized_options = b'\322\231\031\nmoderation'
+  _globals['_TWEETMODERATIONMESHSERVICE'].methods_by_name['ListForReview']._loaded_options = None
+  _globals['_TWEETMODERATIONMESHSERVICE'].methods_by_name['ListForReview']._serialized_options = b'\322\231\031\nmoderation'
+  _globals['_SETVISIBILITYREQUEST']._serialized_start=167
+  _globals['_SETVISIBILITYREQUEST']._serialized_end=284
+  _globals['_SETVISIBILITYRESPONSE']._serialized_start=286
+  _globals['_SETVISIBILITYRESPONSE']._serialized_end=328
+  _globals['_REVIEWEDTWEET']._serialized_start=331
+  _globals['_REVIEWEDTWEET']._serialized_end=526
+  _globals['_BATCHGETFORREVIEWREQUEST']._serialized_start=528
+  _globals['_BATCHGETFORREVIEWREQUEST']._serialized_end=578
+  _globals['_BATCHGETFORREVIEWRESPONSE']._serialized_start=580
+  _globals['_BATCHGETFORREVIEWRESPONSE']._serialized_end=656
+  _globals['_LISTFORREVIEWREQUEST']._serialized_start=658
+  _globals['_LISTFORREVIEWREQUEST']._serialized_end=734
+  _globals['_LISTFORREVIEWRESPONSE']._serialized_start=736
+  _globals['_LISTFORREVIEWRESPONSE']._serialized_end=808
+  _globals['_TWEETMODERATIONMESHSERVICE']._serialized_start=811
+  _globals['_TWEETMODERATIONMESHSERVICE']._serialized_end=1193
 # @@protoc_insertion_point(module_scope)

@@ -87,7 +87,7 @@ class UserMeshServiceServicer:
 
     def SetSuspension(self, request, context):
         """SetSuspension takes an account away, and all of its sessions, or gives it
-        back. Callers: operators; `moderation` when it is there. Access: one row,
+        back. Callers: operators, `moderation`. Access: one row,
         session rows of one person. Errors: NOT_FOUND for nobody.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -46,7 +46,7 @@ class UserMeshServiceStub:
     """
     SetSuspension: _grpc.UnaryUnaryMultiCallable[_user_mesh_pb2.SetSuspensionRequest, _user_mesh_pb2.SetSuspensionResponse]
     """SetSuspension takes an account away, and all of its sessions, or gives it
-    back. Callers: operators; `moderation` when it is there. Access: one row,
+    back. Callers: operators, `moderation`. Access: one row,
     session rows of one person. Errors: NOT_FOUND for nobody.
     """
     ListEndedSessions: _grpc.UnaryUnaryMultiCallable[_user_mesh_pb2.ListEndedSessionsRequest, _user_mesh_pb2.ListEndedSessionsResponse]
@@ -78,7 +78,7 @@ class UserMeshServiceAsyncStub(UserMeshServiceStub):
     """
     SetSuspension: _aio.UnaryUnaryMultiCallable[_user_mesh_pb2.SetSuspensionRequest, _user_mesh_pb2.SetSuspensionResponse]  # type: ignore[assignment]
     """SetSuspension takes an account away, and all of its sessions, or gives it
-    back. Callers: operators; `moderation` when it is there. Access: one row,
+    back. Callers: operators, `moderation`. Access: one row,
     session rows of one person. Errors: NOT_FOUND for nobody.
     """
     ListEndedSessions: _aio.UnaryUnaryMultiCallable[_user_mesh_pb2.ListEndedSessionsRequest, _user_mesh_pb2.ListEndedSessionsResponse]  # type: ignore[assignment]
@@ -125,7 +125,7 @@ class UserMeshServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_user_mesh_pb2.SetSuspensionResponse, _abc.Awaitable[_user_mesh_pb2.SetSuspensionResponse]]:
         """SetSuspension takes an account away, and all of its sessions, or gives it
-        back. Callers: operators; `moderation` when it is there. Access: one row,
+        back. Callers: operators, `moderation`. Access: one row,
         session rows of one person. Errors: NOT_FOUND for nobody.
         """
 

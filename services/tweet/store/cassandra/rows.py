@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mesh.db.cassandra import Cassandra, Row
@@ -34,7 +35,7 @@ def tweet_of(row: Any) -> StoredTweet:
     """The tweet that a row is."""
     counts = [value or 0 for value in row[_CONTENT_COLUMNS : _CONTENT_COLUMNS + _COUNT_COLUMNS]]
     values = [*row[:_CONTENT_COLUMNS], *counts, bool(row.deleted), row.changes + (row.counted or 0)]
-    return StoredTweet(*values, visibility=Visibility(row.visibility or Visibility.OPEN))
+    return replace(StoredTweet(*values), visibility=Visibility(row.visibility or Visibility.OPEN))
 
 
 async def lives(db: Cassandra, tweet_id: int) -> bool:

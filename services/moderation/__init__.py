@@ -1,0 +1,1 @@
+"""The `moderation` service: what is checked before it is published, what people report, and what moderators decide."""

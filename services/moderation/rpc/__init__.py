@@ -1,0 +1,1 @@
+"""One file an RPC: validate, apply the domain's rules, ask the store, answer."""

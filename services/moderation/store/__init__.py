@@ -1,0 +1,1 @@
+"""The port of `moderation` and its adapter."""
