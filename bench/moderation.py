@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rookery.moderation.v1.moderation_mesh_pb2 import CheckPostRequest
 from rookery.moderation.v1.moderation_mesh_pb2_grpc import ModerationMeshServiceStub
@@ -25,6 +26,9 @@ from cli.state import running_state
 from cli.supervisor import running_mesh
 from mesh.client import Destination
 from mesh.ids import id_of_ms
+
+if TYPE_CHECKING:
+    from rookery.moderation.v1.moderation_mesh_pb2_grpc import ModerationMeshServiceAsyncStub
 
 TARGET_MS = 150.0
 """Of the 99th percentile (acceptance of moderation)."""
@@ -84,7 +88,7 @@ async def bench_moderation(options: Options, say: Callable[[str], None]) -> Outc
     )
 
 
-async def _posts(moderation: Destination[ModerationMeshServiceStub], count: int, seed: int) -> list[float]:
+async def _posts(moderation: Destination[ModerationMeshServiceAsyncStub], count: int, seed: int) -> list[float]:
     """Milliseconds that each took, from when it was due."""
     chance = random.Random(seed)
     began = time.perf_counter()

@@ -85,7 +85,7 @@ async def build(env: Environment) -> Service:
     views = Views(remote_tweets(cache, tweet), users, remote_polls(cache, tweet), remote_standings(cache, users, graph))
     material = Material(reviewed, users)
     toxicity = toxicity_of(settings.toxicity_url)
-    spam = Spam(cache, SpamModel.load())
+    spam = Spam(cache, SpamModel.load(), settings.cursor_key)
     checks = Checks(toxicity, spam, links)
     check_post = CheckPost(checks, store, ids)
     enforcement = Enforcement(store, reviewed, user)

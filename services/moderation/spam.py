@@ -1,7 +1,7 @@
 """How much of spam a post has: by what it holds and by what its author, and others, posted just before.
 
-What was posted is remembered in the cache store as bits (simhash.py), with times, for an hour; no text is. A post that
-is checked costs one trip there. Without the cache store nobody can say, and the check fails.
+What was posted is remembered in the cache store as bits (simhash.py), with times, for an hour; no text is, and no
+id. A post that is checked costs one trip there. Without the cache store nobody can say, and the check fails.
 
 Spam needs signals of both kinds: something in the post (links in bad form, words of advertising, many people or
 hashtags), and something in what was done (many posts, the same again, the same by many). One kind alone never makes a
@@ -10,6 +10,7 @@ post spam, however strong: people who post fast, repeat themselves or advertise 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -162,11 +163,13 @@ class Spam:
     Args:
         cache: where posts are remembered.
         model: weighs the signals.
+        key: under which people are remembered; nobody's id is.
         now_ms: the time.
     """
 
-    def __init__(self, cache: CacheStore, model: SpamModel, now_ms: Callable[[], int] = _now_ms) -> None:
+    def __init__(self, cache: CacheStore, model: SpamModel, key: bytes, now_ms: Callable[[], int] = _now_ms) -> None:
         self._cache = cache
+        self._key = hashlib.blake2b(key, digest_size=32, person=b"rookery-spam").digest()
         self._model = model
         self._now_ms = now_ms
 
@@ -178,25 +181,26 @@ class Spam:
         """What a post that is there makes by itself, without what was done: for scans."""
         return self._model.score(content_of(post))
 
+    def _alias(self, author_id: int) -> int:
+        """Who that is, for an hour, to nobody without the key: an erased person leaves no id here."""
+        digest = hashlib.blake2b(author_id.to_bytes(8, "big"), key=self._key, digest_size=8).digest()
+        return int.from_bytes(digest, "big") >> 1
+
     async def signals(self, post: Post) -> Signals:
         """All of them. Remembers the post. Raises CacheGone."""
         now, bits = self._now_ms(), simhash(post.text)
-        mine = owned(POSTED_PREFIX, post.author_id)
+        me = self._alias(post.author_id)
+        mine = owned(POSTED_PREFIX, me)
         commands: list[Command] = [_REMEMBER.on([mine], b"%d:%d" % (now, bits), _KEPT, _KEPT_S)]
         if len(post.words) >= _CROWD_LENGTH and bits:
-            entry = b"%d:%d" % (post.author_id, bits)
+            entry = b"%d:%d" % (me, bits)
             commands += [
                 _REMEMBER.on([f"{SIMILAR_PREFIX}{place}.{part}"], entry, _CROWD, _CROWD_S)
                 for place, part in enumerate(bands(bits))
             ]
         before, *others = await self._cache.exchange(commands)
         posts = [(time_ms, other) for time_ms, other in _pairs(before) if now - time_ms < _KEPT_S * 1000]
-        crowd = {
-            author
-            for found in others
-            for author, other in _pairs(found)
-            if author != post.author_id and near(bits, other)
-        }
+        crowd = {author for found in others for author, other in _pairs(found) if author != me and near(bits, other)}
         return with_conduct(
             content_of(post),
             posts=sum(now - time_ms < _WINDOW_MS for time_ms, _ in posts),
