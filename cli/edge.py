@@ -407,7 +407,15 @@ def _standing_headers(config: EdgeConfig) -> dict[str, str]:
 
 def _secret_services(files: Iterable[descriptor_pb2.FileDescriptorProto]) -> set[str]:
     """Full names of services with an answer that has a member named as a secret, at any depth."""
-    messages = {f".{file.package}.{message.name}": message for file in files for message in file.message_type}
+    messages: dict[str, descriptor_pb2.DescriptorProto] = {}
+
+    def note(scope: str, found: Iterable[descriptor_pb2.DescriptorProto]) -> None:
+        for message in found:
+            messages[name := f"{scope}.{message.name}"] = message
+            note(name, message.nested_type)
+
+    for file in files:
+        note(f".{file.package}", file.message_type)
 
     def tells(name: str, seen: frozenset[str]) -> bool:
         return any(

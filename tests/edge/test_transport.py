@@ -315,6 +315,6 @@ async def test_an_answer_with_tokens_is_neither_compressed_nor_stored(client: ht
 async def test_services_that_answer_with_secrets_are_known() -> None:
     found = public_services(EdgeConfig(targets={}, admin_port=0).descriptors.read_bytes())
     secret = {service.name for service in found if service.secret}
-    assert "rookery.user.v1.AuthService" in secret
+    assert {"rookery.user.v1.AuthService", "rookery.user.v1.SecondFactorService"} <= secret
     assert "rookery.tweet.v1.TweetService" not in secret
     assert "rookery.timeline.v1.TimelineService" not in secret
