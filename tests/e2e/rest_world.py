@@ -28,6 +28,9 @@ _KINDS = {
     "/v1/follow_requests/": "asking",
     "/v1/sessions/": "session",
     "/v1/clients/": "client",
+    "/v1/decisions/": "decision",
+    "/v1/moderation/cases/": "case",
+    "/v1/moderation/scans/": "scan",
 }
 
 
@@ -143,7 +146,7 @@ class Things:
             found["headers"] = {"authorization": self.signed[operation.path]()}
         if operation.body is not None:
             found["json"] = {**self._body(operation), **changes}
-            if claims and "user_id" in operation.body.get("properties", {}):
+            if claims and operation.is_for_oneself and "user_id" in operation.body.get("properties", {}):
                 found["json"]["user_id"] = self.named["user"]
         elif "requestBody" in operation.content:
             raise AssertionError(f"{operation.name}: say in tests/e2e/rest_world.py what its body is")
@@ -201,6 +204,10 @@ class Things:
             "POST /v1/polls/{id}/votes": {"position": 1},
             "POST /2/users/{id}/blocking": {"target_user_id": self.named["stranger"]},
             "POST /2/users/{id}/muting": {"target_user_id": self.named["stranger"]},
+            "POST /v1/reports": {"tweet_id": self.named["tweet_id"], "reason": "spam"},
+            "POST /v1/decisions/{id}/appeal": {"text": f"of the world {fresh}"},
+            "POST /v1/moderation/cases": {"tweet_id": self.named["tweet_id"]},
+            "POST /v1/moderation/cases/{id}/decision": {"action": "keep"},
             "POST /v1/clients": {"name": f"c {fresh}"},
             "POST /2/oauth2/authorize": self._signing_in(),
             "POST /i/oauth2/authorize": self._signing_in(),
@@ -322,6 +329,7 @@ async def things_of(owner: Account, other: Things | None = None) -> Things:
         "stranger": str(stranger.id),
         "session": next(one["id"] for one in sessions if not one["current"]),
         "client": client["id"],
+        **dict.fromkeys(("decision", "case", "scan"), "1"),  # of nobody: tests/e2e/test_moderation.py makes some
         "client_secret": client["client_secret"],
         **asking_for(client, "v" * 43),
         "oauth_token": (await request_token(owner.edge, client))["oauth_token"],
