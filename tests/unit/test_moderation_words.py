@@ -43,7 +43,11 @@ async def test_links_and_names_of_people_are_not_judged() -> None:
     assert await toxicity_of(NONE).score(Post(1, "you stupid idiot")) == 0.0
 
 
-@pytest.mark.parametrize("content", [b"", b"nothing", gzip.compress(b'{"words": ["a"], "machines": []}\n')])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"nothing", gzip.compress(b'{"words": ["a"], "machines": []}\n')],  # gzip's bytes have the time in them
+    ids=["empty", "no-gzip", "no-machines"],
+)
 def test_a_file_that_is_not_whole_is_told(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "words.bin"
     path.write_bytes(content)
