@@ -31,7 +31,17 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 Settled = Callable[[], Awaitable[None]]
 
-OPERATIONS = {name_of(operation): operation for operation in known_operations()}
+_ELSEWHERE = {
+    *("ModerationService", "ReportService"),
+    *("OAuthService", "ClientService", "RecoveryService", "SecondFactorService", "SessionService"),
+}
+# Accounts and moderation, which show nobody's tweets or people to others: test_authorisation.py, test_hostile_bodies.py
+# and test_generated_requests.py hold each of their operations to the same.
+OPERATIONS = {
+    name_of(operation): operation
+    for operation in known_operations()
+    if operation.rpc.split("/")[1].rpartition(".")[2] not in _ELSEWHERE
+}
 READS = {name for name in OPERATIONS if name.startswith("GET ")}
 WRITES = set(OPERATIONS) - READS
 
@@ -316,7 +326,8 @@ def _same(answers: Sequence[httpx.Response], ids: Mapping[str, str]) -> None:
     assert (hidden.status_code, text) == (missing.status_code, missing.text)
 
     def headers(answer: httpx.Response) -> list[tuple[str, str]]:
-        return sorted((name, value) for name, value in answer.headers.items() if name not in ("x-request-id", "date"))
+        every_time = ("x-request-id", "date", "x-rate-limit-remaining", "x-rate-limit-reset")  # change with each call
+        return sorted((name, value) for name, value in answer.headers.items() if name not in every_time)
 
     assert headers(hidden) == headers(missing)
 
