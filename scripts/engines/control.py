@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -166,9 +167,8 @@ class Control:
     def _alone(self) -> Iterator[None]:
         """One call at a time for each engine, of all processes."""
         if not self._root.is_dir():
-            self._root.mkdir(mode=0o755, parents=True)
-            (self._root / MARKER).write_text("Engines of Rookery: everything in this folder may be deleted.\n")
-        elif not (self._root / MARKER).is_file():
+            _make(self._root)
+        if not (self._root / MARKER).is_file():
             raise EngineError(f"{self._root} was not made by this command: choose another folder")
         with _locked(self._root / f"{self.engine.name}.lock"):
             yield
@@ -261,6 +261,18 @@ def chosen(names: Sequence[str], engines: Mapping[str, Engine], root: Path) -> l
         if name not in engines:
             raise EngineError(f"there is no engine {name}: {', '.join(engines)}")
     return [Control(engines[name], root) for name in engines if not names or name in names]
+
+
+def _make(root: Path) -> None:
+    """The folder of all engines, with its marker in it from the first moment: several processes may need it at once."""
+    root.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=f"{root.name}-", dir=root.parent))
+    made.chmod(0o755)
+    (made / MARKER).write_text("Engines of Rookery: everything in this folder may be deleted.\n")
+    try:
+        made.rename(root)
+    except OSError:  # somebody else's is there
+        shutil.rmtree(made)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,14 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="was not made by this command"):
         Control(Toy(), tmp_path / "engines", cache=tmp_path / "cache").up(fresh=True)
     assert not (tmp_path / "engines" / MARKER).exists()
+
+
+def test_several_processes_may_be_the_first_to_need_the_folder(tmp_path: Path, started: list[Control]) -> None:
+    for number in range(3):
+        engines = [control(started, tmp_path / str(number), Toy()) for _ in range(4)]
+        with ThreadPoolExecutor() as threads:
+            assert sum(threads.map(Control.up, engines)) == 1
+        assert [path.name for path in (tmp_path / str(number)).glob("engines*")] == ["engines"]
 
 
 def test_ports_are_those_that_nobody_has(tmp_path: Path) -> None:
