@@ -247,9 +247,13 @@ def at_scale(keyspace: Keyspace, stores: Stores) -> TweetsAtScale:
             await write(row for one in tweets[start : start + _CHUNK] for row in rows_of(one, "", mentioned, None))
 
     async def mark_all(mark: Mark, pairs: Sequence[tuple[int, int]]) -> None:
+        """The one list that all of them are in. The lists of one that each is in besides would take minutes."""
+        people, targets = map(set, zip(*pairs, strict=True))
+        [owner] = people if len(people) == 1 else targets
         numbered = [(*pair, number) for number, pair in enumerate(pairs, FIRST)]
         for start in range(0, len(numbered), _CHUNK):
-            await write(row for one in numbered[start : start + _CHUNK] for row in marked(mark, *one))
+            rows = (row for one in numbered[start : start + _CHUNK] for row in marked(mark, *one))
+            await write((name, values) for name, values in rows if name != "mark" and values[0] == owner)
 
     return TweetsAtScale(stores.tweets, write_all, mark_all)
 
