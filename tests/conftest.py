@@ -18,6 +18,8 @@ from tests.called import CALLED
 if TYPE_CHECKING:
     from cli.supervisor import Mesh
 
+pytest.register_assert_rewrite("tests.stores.suites")  # else a failure there says nothing but AssertionError
+
 ROOT = Path(__file__).parents[1]
 CELEBRITY_FOLLOWERS = 12
 """From this many followers on, authors of the shared mesh are pulled: few enough to have in a test."""
@@ -37,6 +39,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.config.getoption("--nothing-skipped") and reporter is not None and reporter.stats.get("skipped"):
         reporter.write_line("tests were skipped, and none may be", red=True)
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what tests report of themselves, lines of their output that begin with `report: `."""
+    for report in terminalreporter.stats.get("passed", []):
+        lines = [line for line in report.capstdout.splitlines() if line.startswith("report: ")]
+        for line in lines if report.when == "call" else ():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
