@@ -99,11 +99,14 @@ async def mesh(engines: dict[str, str], pytestconfig: pytest.Config) -> AsyncIte
     from cli.cluster import Cluster
     from cli.profile import STORES
     from cli.supervisor import running_mesh  # not for those who never ask for a mesh
+    from tests.faults.crowd import warmed
 
     whole = pytestconfig.getoption("--engines") == "cluster" and engines.keys() >= {*STORES.values()}
     with tempfile.TemporaryDirectory(prefix="mesh-", dir="/tmp") as folder:
         settings = {"ROOKERY_CELEBRITY_FOLLOWERS": str(CELEBRITY_FOLLOWERS), **engines}
         async with running_mesh(Path(folder), env=settings, profile=Cluster(None) if whole else None) as running:
+            if engines:
+                await warmed(running.url)
             yield running
 
 

@@ -49,7 +49,7 @@ CREATE (e:OutboxWaiting {id: (base + 1 + place) * 1024 + event.slot})
 SET e += event.properties
 """
 _WAITING = """\
-MATCH (e:OutboxWaiting) USING INDEX e:OutboxWaiting(id) WHERE e.id > 0 AND NOT e.topic IN $without
+MATCH (e:OutboxWaiting) USING INDEX SEEK e:OutboxWaiting(id) WHERE e.id > 0 AND NOT e.topic IN $without
 RETURN e.id, e.topic, e.key, e.type, e.event_id, e.payload, e.traceparent ORDER BY e.id LIMIT $limit
 """
 _MARK = """\
@@ -58,13 +58,13 @@ MATCH (e:OutboxWaiting {id: id})
 REMOVE e:OutboxWaiting SET e:OutboxPublished, e.published_ms = $now
 """
 _REWIND = """\
-MATCH (e:OutboxPublished) USING INDEX e:OutboxPublished(published_ms) WHERE e.published_ms >= $since
+MATCH (e:OutboxPublished) USING INDEX SEEK e:OutboxPublished(published_ms) WHERE e.published_ms >= $since
 WITH e LIMIT $limit
 REMOVE e:OutboxPublished, e.published_ms SET e:OutboxWaiting
 RETURN count(*) AS done
 """
 _PRUNE = """\
-MATCH (e:OutboxPublished) USING INDEX e:OutboxPublished(published_ms) WHERE e.published_ms < $before
+MATCH (e:OutboxPublished) USING INDEX SEEK e:OutboxPublished(published_ms) WHERE e.published_ms < $before
 WITH e LIMIT $limit DELETE e RETURN count(*) AS done
 """
 _LEASE = """\

@@ -19,7 +19,7 @@ _HOLDERS = (
     " UNION ALL MATCH (w:OutboxLease) WHERE w.expires_ms > $now RETURN w.holder, w.expires_ms"
 )
 _EVENTS = (
-    "MATCH (e:{0}) USING INDEX e:{0}(id) WHERE e.id > $after"
+    "MATCH (e:{0}) USING INDEX SEEK e:{0}(id) WHERE e.id > $after"
     " RETURN e.id, e.event_id, e.topic, e.key, e.type, e.payload, e.traceparent ORDER BY e.id LIMIT $limit"
 )
 _LABELS = ("OutboxWaiting", "OutboxPublished")

@@ -55,7 +55,7 @@ _MAX_ID = 2**63 - 1
 
 def _pair(name: str, kind: str, one: str, other: str) -> str:
     return (
-        f"OPTIONAL MATCH ()-[{name}:{kind}]->() USING INDEX {name}:{kind}(from_id, to_id)"
+        f"OPTIONAL MATCH ()-[{name}:{kind}]->() USING INDEX SEEK {name}:{kind}(from_id, to_id)"
         f" WHERE {name}.from_id = {one} AND {name}.to_id = {other}\n"
     )
 
@@ -88,7 +88,7 @@ _LINK = (
     f" CREATE (a)-[:FOLLOWS {{from_id: $one, to_id: $other, edge_id: $edge}}]->(b){_COUNTS}"
 )
 _CUT = (
-    "MATCH (a:Person)-[r:FOLLOWS]->(b:Person) USING INDEX r:FOLLOWS(from_id, to_id)"
+    "MATCH (a:Person)-[r:FOLLOWS]->(b:Person) USING INDEX SEEK r:FOLLOWS(from_id, to_id)"
     f" WHERE r.from_id = $one AND r.to_id = $other DELETE r{_COUNTS}"
 )
 
@@ -102,7 +102,7 @@ def _add(kind: str) -> str:
 
 def _remove(kind: str) -> str:
     return (
-        f"MATCH ()-[r:{kind}]->() USING INDEX r:{kind}(from_id, to_id)"
+        f"MATCH ()-[r:{kind}]->() USING INDEX SEEK r:{kind}(from_id, to_id)"
         " WHERE r.from_id = $one AND r.to_id = $other DELETE r"
     )
 
@@ -118,7 +118,7 @@ def page(kind: str, near: str, far: str, *, newest: bool) -> str:
     """
     bound, order = ("<", " DESC") if newest else (">", "")
     return (
-        f"MATCH ()-[r:{kind}]->() USING INDEX r:{kind}({near}, edge_id)"
+        f"MATCH ()-[r:{kind}]->() USING INDEX SEEK r:{kind}({near}, edge_id)"
         f" WHERE r.{near} = $id AND r.edge_id {bound} $bound"
         f" WITH r ORDER BY r.{near}{order}, r.edge_id{order} LIMIT $limit"
         f" RETURN collect(r.edge_id) AS edges, collect(r.{far}) AS people"
@@ -126,11 +126,11 @@ def page(kind: str, near: str, far: str, *, newest: bool) -> str:
 
 
 FOLLOWER_IDS: Final = (
-    "MATCH ()-[r:FOLLOWS]->() USING INDEX r:FOLLOWS(to_id, from_id) WHERE r.to_id = $id AND r.from_id > $after"
+    "MATCH ()-[r:FOLLOWS]->() USING INDEX SEEK r:FOLLOWS(to_id, from_id) WHERE r.to_id = $id AND r.from_id > $after"
     " WITH r ORDER BY r.to_id, r.from_id LIMIT $limit RETURN collect(r.from_id) AS people"
 )
 SEEN_FOLLOWERS: Final = (
-    "MATCH (p:Person)-[r:FOLLOWS]->() USING INDEX r:FOLLOWS(to_id, from_id)"
+    "MATCH (p:Person)-[r:FOLLOWS]->() USING INDEX SEEK r:FOLLOWS(to_id, from_id)"
     " WHERE r.to_id = $id AND r.from_id > $after AND p.seen_ms >= $since"
     " WITH r ORDER BY r.to_id, r.from_id LIMIT $limit RETURN collect(r.from_id) AS people"
 )
@@ -146,7 +146,7 @@ RETURN COLLECT { MATCH (p)-[:FOLLOWS]->(q:Person) RETURN [q.id, q.reach] LIMIT $
 
 def _among(kind: str, near: str, far: str) -> str:
     return (
-        f"COLLECT {{ MATCH ()-[r:{kind}]->() USING INDEX r:{kind}(from_id, to_id)"
+        f"COLLECT {{ MATCH ()-[r:{kind}]->() USING INDEX SEEK r:{kind}(from_id, to_id)"
         f" WHERE r.{near} = $id AND r.{far} IN $ids RETURN r.{far} }}"
     )
 
@@ -156,12 +156,12 @@ _STANDING = (
     f" {_among(BLOCKS, 'to_id', 'from_id')} AS blocked, {_among(MUTES, 'from_id', 'to_id')} AS mutes"
 )
 _RELATED = (
-    "UNWIND $pairs AS pair MATCH ()-[r:FOLLOWS]->() USING INDEX r:FOLLOWS(from_id, to_id)"
+    "UNWIND $pairs AS pair MATCH ()-[r:FOLLOWS]->() USING INDEX SEEK r:FOLLOWS(from_id, to_id)"
     " WHERE r.from_id = pair[0] AND r.to_id = pair[1] RETURN collect(pair) AS pairs"
 )
 _MARK = f"WITH $id AS id\n{MADE} SET p.locked = true\nWITH p WHERE p.seen_ms < $stale SET p.seen_ms = $now"
 _REVIEW = (
-    "MATCH (p:Person) USING INDEX p:Person(id) WHERE p.id > $after"
+    "MATCH (p:Person) USING INDEX SEEK p:Person(id) WHERE p.id > $after"
     " RETURN p.id AS id, p.reach AS reach, p.followers_count AS followers ORDER BY p.id LIMIT $limit"
 )
 _LOCK_REACH = f"{_LOCK_FOUND}WITH p RETURN p.id AS id, p.reach AS reach, p.followers_count AS followers"

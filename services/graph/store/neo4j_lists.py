@@ -39,14 +39,14 @@ _LOCK_MADE = f"UNWIND $ids AS id\n{MADE} SET p.locked = true\n"
 
 def _between(name: str, one: str, other: str) -> str:
     return (
-        f"OPTIONAL MATCH ()-[{name}:BLOCKS]->() USING INDEX {name}:BLOCKS(from_id, to_id)"
+        f"OPTIONAL MATCH ()-[{name}:BLOCKS]->() USING INDEX SEEK {name}:BLOCKS(from_id, to_id)"
         f" WHERE {name}.from_id = {one} AND {name}.to_id = {other}\n"
     )
 
 
 def _tie(name: str, kind: str) -> str:
     return (
-        f"OPTIONAL MATCH ()-[{name}:{kind}]->() USING INDEX {name}:{kind}(list_id, user_id)"
+        f"OPTIONAL MATCH ()-[{name}:{kind}]->() USING INDEX SEEK {name}:{kind}(list_id, user_id)"
         f" WHERE {name}.list_id = $list AND {name}.user_id = $user\n"
     )
 
@@ -82,7 +82,7 @@ def _add(kind: str, more: str = "") -> str:
 
 def _remove(kind: str) -> str:
     return (
-        f"MATCH ()-[r:{kind}]->(l) USING INDEX r:{kind}(list_id, user_id)"
+        f"MATCH ()-[r:{kind}]->(l) USING INDEX SEEK r:{kind}(list_id, user_id)"
         " WHERE r.list_id = $list AND r.user_id = $user DELETE r"
     )
 
@@ -97,7 +97,7 @@ _CUT = (
     "MATCH (:Person {id: $owner})-[:OWNS]->(l:PeopleList)\n"
     "WITH l ORDER BY l.id\n"
     + "".join(
-        f"OPTIONAL MATCH ()-[{name}:{kind}]->() USING INDEX {name}:{kind}(list_id, user_id)"
+        f"OPTIONAL MATCH ()-[{name}:{kind}]->() USING INDEX SEEK {name}:{kind}(list_id, user_id)"
         f" WHERE {name}.list_id = l.id AND {name}.user_id = $user\n"
         for name, kind in (("member", ON_LIST), ("follower", FOLLOWS_LIST), ("pin", PINS_LIST))
     )
@@ -144,7 +144,7 @@ _MEMBER_IDS = (
     " RETURN COLLECT { MATCH (l)<-[r:ON_LIST]-() RETURN r.user_id LIMIT $limit } AS people"
 )
 _NEXT = (
-    "MATCH (l:UnsettledList) USING INDEX l:UnsettledList(id) WHERE l.id > $after"
+    "MATCH (l:UnsettledList) USING INDEX SEEK l:UnsettledList(id) WHERE l.id > $after"
     " RETURN l.id AS id, l:GoneList AS gone, l.private AS private ORDER BY l.id LIMIT 1"
 )
 _GOING = "MATCH (l:PeopleList {id: $list})<-[r:ON_LIST]-() WITH r LIMIT $limit RETURN r.user_id AS user"
@@ -153,7 +153,7 @@ _MISCOUNTED = (
     " WITH r LIMIT $limit RETURN r.user_id AS user"
 )
 _MEMBERS = (
-    "UNWIND $ids AS id MATCH ()-[r:ON_LIST]->() USING INDEX r:ON_LIST(list_id, user_id)"
+    "UNWIND $ids AS id MATCH ()-[r:ON_LIST]->() USING INDEX SEEK r:ON_LIST(list_id, user_id)"
     " WHERE r.list_id = $list AND r.user_id = id WITH id, r, r.counted AS counted"
 )
 _TAKE_AWAY = f"{_MEMBERS} DELETE r RETURN id, counted"
@@ -174,7 +174,7 @@ def listings(kind: str, *, newest: bool) -> str:
     """
     bound, order = ("<", " DESC") if newest else (">", "")
     return (
-        f"MATCH ()-[r:{kind}]->(l) USING INDEX r:{kind}(user_id, edge_id)"
+        f"MATCH ()-[r:{kind}]->(l) USING INDEX SEEK r:{kind}(user_id, edge_id)"
         f" WHERE r.user_id = $id AND r.edge_id {bound} $bound AND NOT l:GoneList"
         f" WITH r, l ORDER BY r.user_id{order}, r.edge_id{order} LIMIT $limit"
         f" RETURN r.edge_id, {_LIST}"
@@ -185,7 +185,7 @@ def people(kind: str, *, newest: bool) -> str:
     """The query for a page of the people who are tied to a list in one way; arguments as for `listings`."""
     bound, order = ("<", " DESC") if newest else (">", "")
     return (
-        f"MATCH ()-[r:{kind}]->() USING INDEX r:{kind}(list_id, edge_id)"
+        f"MATCH ()-[r:{kind}]->() USING INDEX SEEK r:{kind}(list_id, edge_id)"
         f" WHERE r.list_id = $id AND r.edge_id {bound} $bound"
         f" WITH r ORDER BY r.list_id{order}, r.edge_id{order} LIMIT $limit"
         " RETURN collect(r.edge_id) AS edges, collect(r.user_id) AS people"

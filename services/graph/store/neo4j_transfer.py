@@ -41,7 +41,7 @@ class _Ties:
 
     @property
     def _found(self) -> str:
-        return f"MATCH ()-[r:{self.type}]->() USING INDEX r:{self.type}({self.near}, {self.far})"
+        return f"MATCH ()-[r:{self.type}]->() USING INDEX SEEK r:{self.type}({self.near}, {self.far})"
 
     @property
     def pages(self) -> tuple[str, str]:
@@ -87,7 +87,7 @@ _TIES = {
 }
 _MAKE_PEOPLE = f"UNWIND $ids AS id {MADE}"
 _LISTS = (
-    "MATCH (l:PeopleList) USING INDEX l:PeopleList(id) WHERE l.id > $after"
+    "MATCH (l:PeopleList) USING INDEX SEEK l:PeopleList(id) WHERE l.id > $after"
     " RETURN l.id, l.owner_id, l.name, l.description, l.private, l:GoneList, l.member_count, l.follower_count,"
     " coalesce(l.request_id, '') ORDER BY l.id LIMIT $limit"
 )
@@ -234,5 +234,6 @@ class Neo4jGraphTransfer(Neo4jCopies):
 def _people(kind: Kind) -> str:
     names = ", ".join(f"p.{name}" for name in list(kind.fields)[1:])
     return (
-        f"MATCH (p:Person) USING INDEX p:Person(id) WHERE p.id > $after RETURN p.id, {names} ORDER BY p.id LIMIT $limit"
+        "MATCH (p:Person) USING INDEX SEEK p:Person(id) WHERE p.id > $after"
+        f" RETURN p.id, {names} ORDER BY p.id LIMIT $limit"
     )
