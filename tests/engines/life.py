@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 
+from cli.graphs import read_edge_list, scale_free
 from cli.samples import username
 from cli.seed import Sample, seeder
 from cli.state import MeshState
@@ -53,6 +56,14 @@ _OF_LIST = (
     *(f"/2/lists/{{0}}/{name}?{USERS}" for name in ("members", "followers")),
     f"/2/lists/{{0}}/tweets?{TWEETS}",
 )
+
+
+def sample(people: int, links: int, tweets: int) -> Sample:
+    """A scale-free graph; or, where GRAPH_FILE names an edge list, that graph, and three tweets a person."""
+    if file := os.environ.get("GRAPH_FILE"):
+        graph = read_edge_list(Path(file))
+        return Sample(graph, max(tweets, 3 * graph.size), seed=1)
+    return Sample(scale_free(people, links=links, chance=random.Random("seeded")), tweets, seed=1)
 
 
 @dataclass(frozen=True)
