@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from scripts.engines.control import Control
 from tests.stores.suites.scale import TweetsAtScale, TweetsAtScaleSuite
 
-from .cassandra_stores import at_scale, empty, opened
+from .cassandra_stores import at_scale, new_keyspace, opened
 
 
 class _OnCassandra(TweetsAtScaleSuite):
     @pytest.fixture(autouse=True)
-    def keyspace(self, tweets_keyspace: str) -> None:
-        """Where `opened` opens it."""
-        self.url = tweets_keyspace
+    def keyspace(self, cassandra: Control) -> Iterator[None]:
+        """Where `opened` opens it: one for each test, as dropping it is quicker than deleting so many rows."""
+        with new_keyspace(cassandra) as self.url:
+            yield
 
     @asynccontextmanager
     async def opened(self, folder: Path) -> AsyncIterator[TweetsAtScale]:
         """See TweetsAtScaleSuite."""
         async with opened(self.url) as (keyspace, stores):
-            await empty(keyspace.db)
             yield at_scale(keyspace, stores)
 
 
