@@ -12,16 +12,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
-_QUIET = ("--no-emit-index-url", "--no-emit-trusted-host", "--no-emit-find-links", "--no-annotate", "--no-header")
 
 
 def compile_pins(out: Path, *extra: str) -> dict[str, list[str]]:
-    """Resolves and gives the lines of each pinned package."""
-    tool = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--allow-unsafe", *_QUIET]
+    """Resolves and gives the lines of each pinned package: no remarks, and no options, which say where it came from."""
+    tool = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--allow-unsafe"]
     subprocess.run([*tool, "--strip-extras", *extra, "--output-file", str(out), "pyproject.toml"], cwd=ROOT, check=True)
     packages: dict[str, list[str]] = {}
     for line in out.read_text().splitlines():
-        if line and not line.startswith("#"):
+        if line and not line.startswith("--") and not line.lstrip().startswith("#"):
             if not line[0].isspace():
                 lines = packages.setdefault(line.split("==")[0], [])
             lines.append(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -116,11 +117,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def mesh(engines: dict[str, str], pytestconfig: pytest.Config) -> AsyncIterator[Mesh]:
+async def mesh(
+    engines: dict[str, str], request: pytest.FixtureRequest, pytestconfig: pytest.Config
+) -> AsyncIterator[Mesh]:
     """One running mesh, with real stores and a real edge, for all tests of a worker that do not harm it.
 
     Tests share it, so each works with people of its own; one that kills, stops or reconfigures something starts
-    another with `cli.supervisor.running_mesh`.
+    another with `cli.supervisor.running_mesh`. After a failure its logs are kept in `.pytest_cache`.
     """
     from cli.cluster import Cluster
     from cli.profile import STORES
@@ -134,6 +137,10 @@ async def mesh(engines: dict[str, str], pytestconfig: pytest.Config) -> AsyncIte
             if engines:
                 await warmed(running.url)
             yield running
+            if request.session.testsfailed:
+                shutil.copytree(
+                    running.data / "logs", ROOT / ".pytest_cache" / f"logs-{os.getpid()}", dirs_exist_ok=True
+                )
 
 
 @pytest.hookimpl(wrapper=True)

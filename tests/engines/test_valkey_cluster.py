@@ -364,11 +364,7 @@ async def test_slots_that_move_at_once_under_load_lose_and_refuse_nothing(
             "CLUSTER MIGRATESLOTS", "SLOTSRANGE", move.slot, move.slot, "NODE", move.ids[1]
         )
 
-        async def moved() -> bool:
-            owner = store._owners[move.slot]
-            return owner is not None and owner.port == move.target_port
-
-        await eventually(moved, seconds=20.0)
+        await eventually(move.known, seconds=20.0)
         await load.more(3)
         await move.check()
 
@@ -409,10 +405,14 @@ class Move:
         await self.target.execute_command("CLUSTER SETSLOT", self.slot, "IMPORTING", self.ids[0])  # type: ignore[no-untyped-call]
         await self.source.execute_command("CLUSTER SETSLOT", self.slot, "MIGRATING", self.ids[1])  # type: ignore[no-untyped-call]
 
-    async def check(self) -> None:
-        """It is where it should be, with all that it had."""
+    async def known(self) -> bool:
+        """Whether the client has been told where it is."""
         owner = self._load.store._owners[self.slot]
-        assert owner is not None and owner.port == self.target_port
+        return owner is not None and owner.port == self.target_port
+
+    async def check(self) -> None:
+        """It is where it should be, with all that it had. Clients hear of it at their next call about it."""
+        await eventually(self.known, seconds=20.0)
         found = await self._load.records.get(self._records)
         assert [version(one or b"") for one in found] == [10**6] * len(self._records)
 
