@@ -92,7 +92,7 @@ async def bob(edge: httpx.AsyncClient) -> Account:
     return await register(edge)
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def appoint(
     edge: httpx.AsyncClient, operator: Destination[UserMeshServiceAsyncStub]
 ) -> Callable[[Account], Awaitable[Account]]:

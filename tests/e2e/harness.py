@@ -18,6 +18,8 @@ from views.lists import home_lists
 
 T = TypeVar("T")
 _POLL_S = 0.02
+VARYING = frozenset({"date", "x-request-id", "x-rate-limit-remaining", "x-rate-limit-reset"})
+"""Headers that differ between two answers that are the same."""
 PASSWORD = "correct horse battery"
 
 

@@ -263,12 +263,17 @@ async def spent_on(edge: httpx.AsyncClient) -> dict[str, Account]:
     return {name: await register(edge) for name in sorted(ENDS_ITS_CALLER)}
 
 
-async def about(operation: Described, mine: Things, spent: Mapping[str, Account], data: Path) -> Things:
-    """What an operation may be about: things of who is spent on it, or `mine`.
+async def about(
+    operation: Described, mine: Things, spent: Mapping[str, Account], moderator: Account, data: Path
+) -> Things:
+    """What an operation may be about, and who may ask for it: things of who is spent on it, or `mine`.
 
     Args:
+        moderator: asks for what needs a role.
         data: the mesh's folder.
     """
+    if operation.roles:
+        return Things(moderator, mine.named, "")
     if operation.name not in spent:
         return mine
     who = spent[operation.name]
@@ -292,7 +297,17 @@ async def mailed_and_enrolled(data: Path, who: Account) -> dict[str, str]:
     }
 
 
-async def things_of(owner: Account, other: Things | None = None) -> Things:
+async def judged(author: Account, moderator: Account) -> dict[str, str]:
+    """A decision against somebody, a case of theirs that waits, and a scan."""
+    removed, doubted = [str(await author.tweet(f"to be looked at {fresh_name()}")) for _ in range(2)]
+    cases = [await _made(moderator, "POST", "/v1/moderation/cases", {"tweet_id": one}) for one in (removed, doubted)]
+    await _made(moderator, "POST", f"/v1/moderation/cases/{cases[0]['id']}/decision", {"action": "remove"})
+    decision = (await author.get("/v1/decisions"))["data"][-1]
+    scan = await _made(moderator, "POST", "/v1/moderation/scans", {})
+    return {"decision": decision["id"], "case": cases[1]["id"], "scan": scan["id"]}
+
+
+async def things_of(owner: Account, moderator: Account, other: Things | None = None) -> Things:
     """Makes one of each for somebody, who becomes protected. What is about somebody else is about `other`'s."""
     secret = f"secret{secrets.token_hex(6)}"
     asking, declined, stranger = [await register(owner.edge) for _ in range(3)]
@@ -329,7 +344,7 @@ async def things_of(owner: Account, other: Things | None = None) -> Things:
         "stranger": str(stranger.id),
         "session": next(one["id"] for one in sessions if not one["current"]),
         "client": client["id"],
-        **dict.fromkeys(("decision", "case", "scan"), "1"),  # of nobody: tests/e2e/test_moderation.py makes some
+        **await judged(owner, moderator),
         "client_secret": client["client_secret"],
         **asking_for(client, "v" * 43),
         "oauth_token": (await request_token(owner.edge, client))["oauth_token"],

@@ -19,7 +19,7 @@ from rookery.user.v1.user_mesh_pb2 import SetSuspensionRequest
 
 from cli.stores import Stores
 from mesh.client import Destination
-from tests.e2e.harness import assert_problem, eventually, register
+from tests.e2e.harness import Account, assert_problem, eventually, register
 from tests.e2e.rest_world import (
     ENDS_ITS_CALLER,
     Described,
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _AT_ONCE = 8
-# Only moderators make decisions; what they do, and this, is done in tests/e2e/test_moderation.py.
-_ABOUT_A_DECISION = "POST /v1/decisions/{id}/appeal"
 # They ask for the password as well, and leave nothing to suspend.
 _STAYS_ONES_RIGHT = ("POST /v1/users/me/deactivate", "POST /v1/users/me/erase")
 
@@ -58,16 +56,16 @@ class Matrix:
     mine: Things
     hermits: Things
     """Of somebody who shows nothing to anybody."""
+    moderator: Account
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def matrix(edge: httpx.AsyncClient) -> AsyncIterator[Matrix]:
+async def matrix(edge: httpx.AsyncClient, appoint: Callable[[Account], Awaitable[Account]]) -> AsyncIterator[Matrix]:
     """All operations, and two people who have one of everything."""
-    me, hermit, star = [await register(edge) for _ in range(3)]
-    open_things = await open_things_of(star)
-    yield Matrix(
-        described(await document_of(edge)), await things_of(me, open_things), await things_of(hermit, open_things)
-    )
+    me, hermit, star, somebody = [await register(edge) for _ in range(4)]
+    seen, moderator = await open_things_of(star), await appoint(somebody)
+    mine, hermits = [await things_of(who, moderator, seen) for who in (me, hermit)]
+    yield Matrix(described(await document_of(edge)), mine, hermits, moderator)
 
 
 Cell = Callable[[Described], Awaitable[str]]
@@ -245,11 +243,10 @@ async def test_the_same_requests_are_good_with_a_good_token(
     spent = await spent_on(edge)
 
     async def cell(operation: Described) -> str:
-        things = await about(operation, mine, spent, mesh.data)
+        things = await about(operation, mine, spent, matrix.moderator, mesh.data)
         which, more = things.request(operation)
         answer = await sent_by(things.owner, operation, which, more)
         return "" if 200 <= answer.status_code < 300 else f"{answer.status_code}: {answer.text[:300]}"
 
-    mine_to_call = [one for one in matrix.operations if not one.roles and one.name != _ABOUT_A_DECISION]
-    for operations in in_order(mine_to_call):
+    for operations in in_order(matrix.operations):
         assert await _failures(operations, cell) == ""

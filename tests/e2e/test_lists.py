@@ -14,7 +14,7 @@ import tweepy
 from cli.stores import Stores
 from mesh.ids import rfc3339_of_id
 from tests.e2e import graph_rows
-from tests.e2e.harness import PASSWORD, Account, assert_problem, eventually, register, register_many
+from tests.e2e.harness import PASSWORD, VARYING, Account, assert_problem, eventually, register, register_many
 from tests.e2e.tweepy_clients import Maker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -228,7 +228,7 @@ def _operations(viewer: Account, list_id: int) -> Sequence[tuple[str, str, Any]]
     )
 
 
-_DIFFERS = {"date", "x-request-id", "x-envoy-upstream-service-time", "content-length"}
+_DIFFERS = VARYING | {"content-length"}
 
 
 async def _answers(viewer: Account, list_id: int) -> list[tuple[int, dict[str, str], str]]:

@@ -8,17 +8,16 @@ import httpx
 import pytest
 
 from mesh.cache.store import CacheStore
-from tests.e2e.harness import Account, assert_problem, register
+from tests.e2e.harness import VARYING, Account, assert_problem, register
 from views.lists import home_lists
 from views.record import TWEET_PREFIX
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-_VARYING = {"date", "x-request-id"}
 
 
 def _without(answer: httpx.Response, tweet_id: int) -> tuple[int, bytes, list[tuple[str, str]]]:
     """Everything that an answer says, but for the id and the moment."""
-    headers = sorted((name, value) for name, value in answer.headers.items() if name not in _VARYING)
+    headers = sorted((name, value) for name, value in answer.headers.items() if name not in VARYING)
     return answer.status_code, answer.content.replace(str(tweet_id).encode(), b"ID"), headers
 
 

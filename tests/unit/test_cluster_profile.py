@@ -15,6 +15,7 @@ ELSEWHERE = {
     "ROOKERY_USERS_URL": "postgresql+asyncpg://me:secret@one/users",
     "ROOKERY_GRAPH_URL": "neo4j://me:secret@two",
     "ROOKERY_TWEETS_URL": "cassandra://three,four/rookery",
+    "ROOKERY_MODERATION_URL": "postgresql+asyncpg://me:secret@one/moderation",
     "ROOKERY_BUS_URL": "kafka://five:9092",
     "ROOKERY_CACHE_URL": "redis+cluster://six:6379",
     "ROOKERY_OBJECTS_URL": "s3://bucket/prefix",
@@ -33,12 +34,20 @@ def test_it_runs_the_services_on_the_operators_stores_and_keeps_nothing_itself(t
     environments = [spec.environment for spec in specs]
     for variable, url in ELSEWHERE.items():
         assert {environment[variable] for environment in environments if variable in environment} == {url}
-    assert list(kinds(environments).values()) == ["postgresql", "neo4j", "cassandra", "kafka", "redis+cluster", "s3"]
+    assert list(kinds(environments).values()) == [
+        "postgresql",
+        "neo4j",
+        "cassandra",
+        "postgresql",
+        "kafka",
+        "redis+cluster",
+        "s3",
+    ]
 
 
 def test_each_store_has_the_schema_of_its_kind(tmp_path: Path) -> None:
     found = {one.service: one.folder.name for one in Cluster(None).migrations(tmp_path, ELSEWHERE)}
-    assert found == {"user": "postgresql", "graph": "neo4j", "tweet": "cassandra"}
+    assert found == {"user": "postgresql", "graph": "neo4j", "tweet": "cassandra", "moderation": "postgresql"}
 
 
 def test_everything_that_is_missing_is_named_at_once(tmp_path: Path) -> None:

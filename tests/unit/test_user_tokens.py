@@ -22,6 +22,7 @@ START = 1_800_000_000_000
 MINUTE = 60_000
 DAY = 86_400_000
 TTL_S = 3_600
+SCOPE = "tweet.read"
 
 
 class Clock:
@@ -73,7 +74,7 @@ async def loaded(keys: SqlKeyStore, clock: Clock) -> AccessTokens:
 
 async def test_a_token_says_who_for_whom_until_when_and_by_which_key(keys: SqlKeyStore, clock: Clock) -> None:
     tokens = await loaded(keys, clock)
-    token = verified(tokens.sign(2**60 + 1, b"\x01" * 16), tokens)
+    token = verified(tokens.sign(str(2**60 + 1), b"\x01" * 16, scope=SCOPE), tokens)
     assert token.header == {"alg": "EdDSA", "typ": "JWT", "kid": kid_of(token)}
     assert kids(tokens) == {kid_of(token)}
     assert token.claims == {
@@ -81,6 +82,7 @@ async def test_a_token_says_who_for_whom_until_when_and_by_which_key(keys: SqlKe
         "aud": AUDIENCE,
         "sub": str(2**60 + 1),  # a string: JSON numbers are exact to 2**53 only
         "sid": "01" * 16,
+        "scope": SCOPE,
         "iat": START // 1000,
         "exp": START // 1000 + TTL_S,
     }
@@ -90,8 +92,8 @@ async def test_a_token_that_was_changed_or_signed_by_another_key_is_not_verified
     keys: SqlKeyStore, clock: Clock, tmp_path: Path
 ) -> None:
     tokens = await loaded(keys, clock)
-    header, claims, signature = tokens.sign(1, b"\x01" * 16).split(".")
-    _, others, _ = tokens.sign(2, b"\x01" * 16).split(".")
+    header, claims, signature = tokens.sign("1", b"\x01" * 16, scope=SCOPE).split(".")
+    _, others, _ = tokens.sign("2", b"\x01" * 16, scope=SCOPE).split(".")
     verified(f"{header}.{claims}.{signature}", tokens)
     with pytest.raises(BadSignatureError):
         verified(f"{header}.{others}.{signature}", tokens)
@@ -110,7 +112,7 @@ async def test_what_is_published_has_no_private_part(keys: SqlKeyStore, clock: C
 async def test_nothing_is_signed_before_keys_are_loaded(keys: SqlKeyStore, clock: Clock) -> None:
     tokens = AccessTokens(keys, ttl_s=TTL_S, now_ms=clock)
     with pytest.raises(RuntimeError, match="load"):
-        tokens.sign(1, b"")
+        tokens.sign("1", b"", scope=SCOPE)
     with pytest.raises(RuntimeError, match="load"):
         tokens.published()
 
@@ -122,7 +124,7 @@ async def test_replicas_share_one_key_even_when_they_begin_together(keys: SqlKey
     await other.load()
     assert kids(one) == kids(other)
     assert len(kids(one)) == 1
-    verified(one.sign(1, b"s"), other)
+    verified(one.sign("1", b"s", scope=SCOPE), other)
     # Both find the key old at the same time; the second one's row is not added.
     clock.now += 31 * DAY
     await one.load()
@@ -132,20 +134,20 @@ async def test_replicas_share_one_key_even_when_they_begin_together(keys: SqlKey
 
 async def test_a_new_key_is_published_15_minutes_before_it_signs(keys: SqlKeyStore, clock: Clock) -> None:
     tokens = await loaded(keys, clock)
-    before = kid_of(verified(tokens.sign(1, b"s"), tokens))
+    before = kid_of(verified(tokens.sign("1", b"s", scope=SCOPE), tokens))
     clock.now += 30 * DAY
     await tokens.load()
     assert kids(tokens) == {before}  # 30 days old is not older than 30 days
     clock.now += 1
     await tokens.load()
     (following,) = kids(tokens) - {before}
-    assert kid_of(verified(tokens.sign(1, b"s"), tokens)) == before
+    assert kid_of(verified(tokens.sign("1", b"s", scope=SCOPE), tokens)) == before
     clock.now += 15 * MINUTE - 1
     await tokens.load()
-    assert kid_of(verified(tokens.sign(1, b"s"), tokens)) == before
+    assert kid_of(verified(tokens.sign("1", b"s", scope=SCOPE), tokens)) == before
     clock.now += 1
     await tokens.load()
-    assert kid_of(verified(tokens.sign(1, b"s"), tokens)) == following
+    assert kid_of(verified(tokens.sign("1", b"s", scope=SCOPE), tokens)) == following
 
 
 async def test_an_old_key_is_published_until_its_last_token_has_ended_and_then_not_for_ever(
@@ -157,7 +159,7 @@ async def test_an_old_key_is_published_until_its_last_token_has_ended_and_then_n
     await tokens.load()
     clock.now += 15 * MINUTE - 1
     await tokens.load()
-    last = tokens.sign(1, b"s")
+    last = tokens.sign("1", b"s", scope=SCOPE)
     clock.now += TTL_S * 1000
     await tokens.load()
     assert kid_of(verified(last, tokens)) == before
@@ -174,15 +176,15 @@ async def test_after_any_pause_of_the_whole_service_what_it_signs_is_published(
     await loaded(keys, clock)
     clock.now += days * DAY
     tokens = await loaded(keys, clock)
-    at_once = tokens.sign(1, b"s")
+    at_once = tokens.sign("1", b"s", scope=SCOPE)
     verified(at_once, tokens)
     clock.now += 14 * MINUTE
     await tokens.load()
-    late = tokens.sign(1, b"s")
+    late = tokens.sign("1", b"s", scope=SCOPE)
     verified(at_once, tokens)
     clock.now += MINUTE
     await tokens.load()
-    verified(tokens.sign(1, b"s"), tokens)
+    verified(tokens.sign("1", b"s", scope=SCOPE), tokens)
     clock.now += TTL_S * 1000 - MINUTE  # the moment at which `late` ends
     await tokens.load()
     verified(late, tokens)
@@ -193,5 +195,5 @@ async def test_keys_do_not_pile_up(keys: SqlKeyStore, clock: Clock) -> None:
     for _ in range(40):
         clock.now += 31 * DAY
         await tokens.load()
-        verified(tokens.sign(1, b"s"), tokens)
+        verified(tokens.sign("1", b"s", scope=SCOPE), tokens)
     assert len(kids(tokens)) <= 3

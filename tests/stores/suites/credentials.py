@@ -254,7 +254,8 @@ class CredentialStoreSuite(ABC):
         found = await stores.users.login("ada@example.org", by_email=True)
         assert found == (changed[0], "new")
         session = ADA.to_bytes(16, "big")
-        assert await stores.sessions.rotate(session, b"h" * 32, b"n" * 32, now_ms=NOW, expires_ms=NOW + 1) is None
+        hashes = (b"h" * 32, b"n" * 32)
+        assert await stores.sessions.rotate(session, *hashes, client_id="", now_ms=NOW, expires_ms=NOW + 1) is None
         for token in (letter.token, later.token):
             assert await stores.mails.reset(token, "newer", NOW) is None
         assert [one.kind for one in await stores.letters(NOW, mark="v")] == [CHANGED]
