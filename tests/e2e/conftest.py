@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -13,7 +12,6 @@ import pytest_asyncio
 import requests
 import tweepy
 from rookery.tweet.v1.tweet_moderation_mesh_pb2_grpc import TweetModerationMeshServiceStub
-from rookery.user.v1.user_mesh_pb2 import SetRoleRequest
 from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceStub
 from tweepy.asynchronous import AsyncClient
 
@@ -24,7 +22,7 @@ from mesh.cache.open import open_cache
 from mesh.cache.store import CacheStore
 from mesh.client import Destination
 from tests.called import CALLED, watched
-from tests.e2e.harness import PASSWORD, Account, register
+from tests.e2e.harness import Account, appointed, register
 from tests.e2e.tweepy_clients import HOST, Maker, ToEdge, Tweepy
 
 if TYPE_CHECKING:
@@ -93,19 +91,9 @@ async def bob(edge: httpx.AsyncClient) -> Account:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def appoint(
-    edge: httpx.AsyncClient, operator: Destination[UserMeshServiceAsyncStub]
-) -> Callable[[Account], Awaitable[Account]]:
+async def appoint(operator: Destination[UserMeshServiceAsyncStub]) -> Callable[[Account], Awaitable[Account]]:
     """Makes somebody a moderator, who signs in again: tokens carry the role."""
-
-    async def make(account: Account) -> Account:
-        grant = SetRoleRequest(username=account.username, role="moderator", granted=True)
-        await operator.call(operator.stub.SetRole, grant)
-        answer = await edge.post("/v1/auth/login", json={"username": account.username, "password": PASSWORD})
-        assert answer.status_code == 200, answer.text
-        return replace(account, token=answer.json()["data"]["access_token"])
-
-    return make
+    return lambda account: appointed(account, operator)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

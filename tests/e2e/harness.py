@@ -7,14 +7,19 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import httpx
+from rookery.user.v1.user_mesh_pb2 import SetRoleRequest
 
 from mesh.cache.store import CacheStore
+from mesh.client import Destination
 from views.entry import SIZE, unpack
 from views.lists import home_lists
+
+if TYPE_CHECKING:
+    from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceAsyncStub
 
 T = TypeVar("T")
 _POLL_S = 0.02
@@ -165,6 +170,31 @@ INSIDE = (
     ".py",
 )
 """Words of the inside that no answer may have: names of packages, programs, stores and files."""
+
+
+async def appointed(account: Account, operator: Destination[UserMeshServiceAsyncStub]) -> Account:
+    """Makes somebody a moderator, who signs in again: tokens carry the role."""
+    grant = SetRoleRequest(username=account.username, role="moderator", granted=True)
+    await operator.call(operator.stub.SetRole, grant)
+    answer = await account.edge.post("/v1/auth/login", json={"username": account.username, "password": PASSWORD})
+    assert answer.status_code == 200, answer.text
+    return replace(account, token=answer.json()["data"]["access_token"])
+
+
+async def case_of(tweet_id: int, moderator: Account) -> dict[str, Any]:
+    """The case of a tweet that waits, once it is there."""
+
+    async def look() -> dict[str, Any]:
+        query = "max_results=100"
+        while True:
+            page = (await moderator.request("GET", f"/v1/moderation/cases?{query}")).json()
+            for case in page.get("data", []):
+                if case.get("tweet_id") == str(tweet_id):
+                    return dict(case)
+            assert "next_token" in page["meta"], "no case of it yet"
+            query = f"max_results=100&pagination_token={page['meta']['next_token']}"
+
+    return await eventually(look)
 
 
 def assert_problem(answer: httpx.Response, status: int, about: str = "") -> dict[str, Any]:

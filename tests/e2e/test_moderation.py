@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.harness import Account, assert_problem, eventually, fresh_name, register
+from tests.e2e.harness import Account, assert_problem, case_of, eventually, fresh_name, register
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 Settled = Callable[[], Awaitable[None]]
@@ -35,22 +35,6 @@ async def data(account: Account, method: str, path: str, status: int, **body: An
     answer = await account.request(method, path, **({"json": body} if method == "POST" else {}))
     assert answer.status_code == status, answer.text
     return answer.json().get("data")
-
-
-async def opened(moderator: Account, tweet_id: int) -> dict[str, Any]:
-    """The case of a tweet, once it is there."""
-
-    async def look() -> dict[str, Any]:
-        query = "max_results=100"
-        while True:
-            page = (await moderator.request("GET", f"/v1/moderation/cases?{query}")).json()
-            for case in page.get("data", []):
-                if case.get("tweet_id") == str(tweet_id):
-                    return dict(case)
-            assert "next_token" in page["meta"], "no case of it yet"
-            query = f"max_results=100&pagination_token={page['meta']['next_token']}"
-
-    return await eventually(look)
 
 
 async def decided(moderator: Account, tweet_id: int, action: str) -> dict[str, Any]:
@@ -104,7 +88,7 @@ async def test_a_doubtful_post_is_published_limited_and_queued(
     assert (await bob.get(f"/2/users/{alice.id}/tweets")).get("data", []) == []
     await bob.follow(alice)
     await bob.home_is([tweet])
-    case = await opened(moderator, tweet)
+    case = await case_of(tweet, moderator)
     assert case["reasons"] == ["toxicity"] and 0.7 < case["toxicity"] <= 0.9
     assert await data(moderator, "POST", f"/v1/moderation/cases/{case['id']}/decision", 201, action="restore")
     carol = await register(alice.edge)
@@ -134,7 +118,7 @@ async def test_a_report_is_made_once_and_what_does_not_show_cannot_be_reported(
     first = await data(bob, "POST", "/v1/reports", 201, **report)
     assert await data(bob, "POST", "/v1/reports", 201, **report) == first
     await data(await register(bob.edge), "POST", "/v1/reports", 201, **report | {"reason": "abuse"})
-    case = await opened(moderator, tweet)
+    case = await case_of(tweet, moderator)
     whole = await data(moderator, "GET", f"/v1/moderation/cases/{case['id']}", 200)
     assert whole["report_count"] == 2 and whole["tweet"]["text"] == "Nothing to see here"
     assert [one["reason"] for one in whole["reports"]] == ["abuse", "spam"]
@@ -205,7 +189,7 @@ async def test_a_removed_tweet_is_gone_everywhere_and_back_after_an_appeal(
     appealed = await data(alice, "POST", f"/v1/decisions/{decision['id']}/appeal", 201, text="It was a quotation.")
     assert appealed["appeal"] == "waiting"
     other = await appoint(await register(edge))
-    waiting = await opened(other, tweet)
+    waiting = await case_of(tweet, other)
     whole = await data(other, "GET", f"/v1/moderation/cases/{waiting['id']}", 200)
     assert (whole["appeal_text"], whole["tweet"]["visibility"]) == ("It was a quotation.", "removed")
     assert whole["tweet"]["text"] == "Under discussion", "moderators see what was removed"
@@ -271,7 +255,7 @@ async def test_a_suspended_authors_posts_are_gone_retweeted_ones_too_and_so_are_
 async def test_a_scan_checks_what_is_there(alice: Account, moderator: Account, settled: Settled) -> None:
     tweet = await alice.tweet(LIMITED_TEXT + f" {fresh_name()}")
     await settled()
-    found = await opened(moderator, tweet)
+    found = await case_of(tweet, moderator)
     scan = await data(moderator, "POST", "/v1/moderation/scans", 202)
 
     async def ended() -> dict[str, Any]:
@@ -281,7 +265,7 @@ async def test_a_scan_checks_what_is_there(alice: Account, moderator: Account, s
 
     done = await eventually(ended, 60.0)
     assert done["checked"] > 0
-    assert (await opened(moderator, tweet))["id"] == found["id"], "it has a case already"
+    assert (await case_of(tweet, moderator))["id"] == found["id"], "it has a case already"
     assert_problem(await moderator.request("GET", "/v1/moderation/scans/5"), 404)
 
 

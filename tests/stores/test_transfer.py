@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import shutil
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -61,11 +60,12 @@ async def filled(port: str, folder: Path) -> AsyncIterator[Transfer]:
     """A source on SQLite with something of every kind."""
     name = f"{SERVICES[port]}.db"
     if port not in _made:
-        made = tempfile.TemporaryDirectory(prefix="filled-")
-        async with sqlite(SERVICES[port], Path(made.name)) as sql:
+        kept = tempfile.TemporaryDirectory(prefix="filled-")
+        async with sqlite(SERVICES[port], Path(kept.name)) as sql:
             await fill(port, sql)
-        _made[port] = made
-    shutil.copyfile(Path(_made[port].name) / name, folder / name)  # closed, so without a log beside it
+        _made[port] = kept
+    with closing(sqlite3.connect(Path(_made[port].name) / name)) as made, closing(sqlite3.connect(folder / name)) as db:
+        made.backup(db)  # with what a log beside it has
     store = await OPENERS[port](address(port, folder), target=False)
     yield store
     await store.close()
