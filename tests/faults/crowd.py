@@ -30,7 +30,7 @@ BUDGET_S = 25.0
 """For how long a client tries again."""
 _REQUEST_S = 5.0
 _WARM_S = 1.0  # for six acts, one after the other
-_PAUSE_S = 0.5  # between one person's actions of a kind
+_PAUSE_S = 1.0  # between one person's actions of a kind
 
 
 @dataclass(frozen=True, slots=True)

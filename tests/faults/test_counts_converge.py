@@ -1,4 +1,4 @@
-"""Ten thousand changes at once, one death in the middle: when all is quiet, every count is the number of its rows."""
+"""Ten thousand changes at once, and deaths in the middle: when all is quiet, every count is the number of its rows."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ pytestmark = [
 ]
 
 ACTIONS = 10_000
+DEATHS = 5
 AT_ONCE = 32
 TWEETS = 16
 """So few that everybody is at the same ones all the time."""
@@ -49,11 +50,11 @@ def _actions(people: list[Person], tweets: list[int], chance: random.Random) -> 
         yield (who, "DELETE", f"{path}/{name}", {}) if undo else (who, "POST", path, {body: name})
 
 
-async def test_counts_equal_rows_after_ten_thousand_changes_and_a_death(mesh: Mesh, crowd: Crowd) -> None:
+async def test_counts_equal_rows_after_ten_thousand_changes_and_deaths(mesh: Mesh, crowd: Crowd) -> None:
     chance = random.Random(10_000)
     tweets = [await _posted(crowd, person) for person in (crowd.people * 2)[:TWEETS]]
     actions = _actions(crowd.people, tweets, chance)
-    halfway = asyncio.Event()
+    due = asyncio.Semaphore(0)
     done = 0
 
     async def client() -> None:
@@ -62,22 +63,23 @@ async def test_counts_equal_rows_after_ten_thousand_changes_and_a_death(mesh: Me
             answer, _ = await crowd.insist("count", method, path, person=who, **({"json": body} if body else {}))
             assert answer is not None and answer.status_code == _ANSWERED, answer and answer.text
             done += 1
-            if done == ACTIONS // 2:
-                halfway.set()
+            if done % (ACTIONS // (DEATHS + 1)) == 0:
+                due.release()
 
-    async def death() -> None:
-        await halfway.wait()
-        await mesh.kill("tweet")
-        await mesh.wait_ready("tweet")
+    async def deaths() -> None:
+        for _ in range(DEATHS):
+            await due.acquire()
+            await mesh.kill("tweet")
+            await mesh.wait_ready("tweet")
 
     began = time.monotonic()
     restarts = mesh.restarts("tweet")
     async with asyncio.TaskGroup() as group:
-        group.create_task(death())
+        group.create_task(deaths())
         for _ in range(AT_ONCE):
             group.create_task(client())
     took = time.monotonic() - began
-    assert mesh.restarts("tweet") == restarts + 1
+    assert mesh.restarts("tweet") == restarts + DEATHS
     assert crowd.record.failures(began), "it died with nothing in flight: nothing was tested"
     async with open_stores(running_state(mesh.data), {}) as stores:
         await settle(stores, 30)

@@ -47,7 +47,7 @@ async def _each(mesh: Mesh, crowd: Crowd, what: str, hurt: Callable[[str], Await
             trouble = time.monotonic()
             await hurt(name)
             back = time.monotonic()
-            await crowd.posted(24)  # about a second of everybody's posts
+            await crowd.posted(12)  # about a second of everybody's posts
             print(record.report(f"{what} {name}, away {back - trouble:.2f} s", trouble, trouble, back))
             allowed = set() if name in OPTIONAL else {"503", "504"}
             if name == "envoy":
