@@ -55,6 +55,10 @@ _CONNECTION_MS = 600_000
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.so_reuseport", 0),  # two servers on one port would each get half of the calls, silently
     ("grpc.max_receive_message_length", 4 << 20),
+    # The edge takes 16 KiB of headers, the path and its query among them, and adds some. What is beyond the first of
+    # these gRPC refuses at random, as RESOURCE_EXHAUSTED: its default is 8 KiB.
+    ("grpc.max_metadata_size", 32 << 10),
+    ("grpc.absolute_max_metadata_size", 32 << 10),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),

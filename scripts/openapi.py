@@ -183,7 +183,8 @@ class Document:
                     "RequestId": {
                         "description": "The number of this request in logs.",
                         "schema": {"type": "string"},
-                    }
+                    },
+                    **{name: {"description": what, "schema": _WHOLE} for name, what in _LIMIT_HEADERS.values()},
                 },
                 "securitySchemes": {
                     "bearer": {
@@ -389,7 +390,7 @@ class Document:
     ) -> dict[str, Schema]:
         answer: Schema = {
             "description": "What was asked for.",
-            "headers": {"x-request-id": {"$ref": "#/components/headers/RequestId"}},
+            "headers": _every_header(),
         }
         if method.output_type.full_name == _HTTP_BODY:
             binary = {"schema": {"type": "string", "format": "binary"}}
@@ -452,7 +453,7 @@ class Document:
 
     def _problem(self, status: int) -> Schema:
         title, detail = edge_details()[status]
-        headers: Schema = {"x-request-id": {"$ref": "#/components/headers/RequestId"}}
+        headers = _every_header()
         if status == 401:
             headers["www-authenticate"] = {"description": "`Bearer`.", "schema": {"type": "string"}}
         schema = {"$ref": "#/components/schemas/ProblemDocument"}
@@ -461,6 +462,21 @@ class Document:
             "headers": headers,
             "content": {_PROBLEM_TYPE: {"schema": schema}},
         }
+
+
+_WHOLE: Schema = {"type": "integer", "minimum": 0}
+# Of the tightest of the limits that count a request; an answer lacks them while nobody counts.
+_LIMIT_HEADERS = {
+    "x-rate-limit-limit": ("RateLimitLimit", "How many requests are admitted in a window."),
+    "x-rate-limit-remaining": ("RateLimitRemaining", "How many of them are left."),
+    "x-rate-limit-reset": ("RateLimitReset", "When there are more again: seconds since 1970."),
+}
+
+
+def _every_header() -> Schema:
+    """What answers have besides their content."""
+    names = {"x-request-id": "RequestId", **{header: name for header, (name, _) in _LIMIT_HEADERS.items()}}
+    return {header: {"$ref": f"#/components/headers/{name}"} for header, name in names.items()}
 
 
 _LISTS = {"min_items": "minItems", "max_items": "maxItems"}
@@ -485,6 +501,7 @@ def _problem_schemas() -> dict[str, Schema]:
                 "type": {**text, "description": "A URI that names the kind."},
                 "status": {"type": "integer", "minimum": 400, "maximum": 599, "description": "That of the answer."},
                 "errors": {"type": "array", "minItems": 1, "items": error},
+                "reset": {**_WHOLE, "description": "With 429: when to try again, seconds since 1970."},
                 "error": {**text, "description": "A word for machines, where a client asks for tokens (RFC 6749)."},
                 "error_description": {**text, "description": "With `error`: what it is."},
             },

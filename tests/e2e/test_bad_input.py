@@ -495,6 +495,13 @@ async def test_an_answer_to_a_wrong_login_does_not_say_who_exists(edge: httpx.As
     assert known.status_code == unknown.status_code == 401
 
 
+async def test_a_query_as_long_as_the_edge_takes_is_read_every_time(cast: Cast) -> None:
+    """The services' own bound must not be the lower one: gRPC refuses at random what is between its two."""
+    for _ in range(10):
+        answer = await cast.me.request("GET", "/2/tweets", params={"ids": "7" * 14_000})
+        assert_problem(answer, 400)
+
+
 async def test_what_is_just_within_the_limits_is_taken(edge: httpx.AsyncClient, alice: Account) -> None:
     for text in ("x" * 280, "字" * 140, "🎉" * 140, "https://example.com/" + "y" * 500 + " " + "x" * 256):
         await alice.tweet(text)
