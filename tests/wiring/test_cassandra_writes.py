@@ -15,6 +15,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from mesh.db.cassandra_migrations import split_cql
 from services.tweet.store.cassandra.writes import WRITES
 
 ROOT = Path(__file__).parents[2]
@@ -105,3 +108,8 @@ def test_a_decision_is_read_as_it_was_made() -> None:
     assert reads
     for read in reads:
         assert any(one.arg == "serial" for one in read.keywords), ast.unparse(read)
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("services/*/schema/cassandra/*.cql")), ids=lambda path: path.name)
+def test_a_schema_may_be_applied_again_after_a_crash(script: Path) -> None:
+    assert split_cql(script.read_text())
