@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import re
 import secrets
 import time
@@ -24,12 +25,16 @@ from mesh.client import Destination
 from mesh.errors import InvalidArgument, NotFound
 from tests.e2e.clients import CALLBACK, asking_for, client_of, decide, hidden, sign_in, submit
 from tests.e2e.harness import PASSWORD, Account, assert_problem, eventually, register
+from tests.e2e.test_exports import asked, ready
 from tests.e2e.tweepy_clients import HOST, ToEdge
 
 if TYPE_CHECKING:
     from rookery.user.v1.user_mesh_pb2_grpc import UserMeshServiceAsyncStub
 
+    from cli.supervisor import Mesh
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
+_LONG = 512 << 20
 SOON_S = 10.0
 """Within this time what has ended is known to every service: they ask each 2 s, and machines of tests are busy."""
 
@@ -400,6 +405,19 @@ async def test_a_revoked_token_works_nowhere_a_moment_later(edge: httpx.AsyncCli
     assert_oauth_error(await edge.post("/2/oauth2/token", data=spent), 400, "invalid_grant")
     for token in (others["access_token"], alice.token):
         assert (await edge.get("/2/users/me", headers=bearer(token))).status_code == 200
+
+
+async def test_an_open_stream_ends_within_5_s_of_its_session(edge: httpx.AsyncClient, mesh: Mesh, bob: Account) -> None:
+    export = await asked(bob)
+    await ready(bob, export["id"])
+    [archive] = (mesh.data / "objects").rglob(f"{export['id']}.zip")
+    os.truncate(archive, _LONG)  # with zeros: many times what is held on the way for somebody who does not read
+    async with edge.stream("GET", f"/v1/exports/{export['id']}/archive", headers=bearer(bob.token)) as answer:
+        assert answer.status_code == 200
+        await bob.request("DELETE", "/v1/sessions")
+        await asyncio.sleep(5.0)  # the time is what is tested
+        came = sum([len(part) async for part in answer.aiter_raw()])
+    assert came < _LONG // 4, "the stream went on"
 
 
 @pytest.mark.proves("GET /v1/sessions", "DELETE /v1/sessions/{id}", "DELETE /v1/sessions")
