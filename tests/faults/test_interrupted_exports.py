@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -15,7 +18,7 @@ from cli.supervisor import Mesh
 from mesh.db.sql import Tx
 from tests.called import watched
 from tests.e2e.harness import Account, eventually, register
-from tests.e2e.test_exports import asked, fetched
+from tests.e2e.test_exports import asked, fetched, ready
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(110)]
 
@@ -93,3 +96,21 @@ async def test_an_archive_is_made_after_kill_9_of_its_maker(mesh: Mesh, people: 
     assert [int(tweet["id"]) for tweet in files["tweets"]] == [account.id + n for n in range(1, TWEETS + 1)]
     left = [path for path in (mesh.data / "objects").rglob("*") if path.is_file()]
     assert [path.name for path in left] == [f"{export['id']}.zip"]
+
+
+async def test_who_downloads_and_does_not_read_keeps_nobody_waiting(mesh: Mesh, people: httpx.AsyncClient) -> None:
+    """What the edge holds for them must not fill the connection to the service, which all requests share."""
+    account, other = await register(people), await register(people)
+    export = await asked(account)
+    await ready(account, export["id"])
+    [archive] = (mesh.data / "objects").rglob(f"{export['id']}.zip")
+    os.truncate(archive, 512 << 20)
+    async with AsyncExitStack() as open_ones:
+        for _ in range(8):
+            stream = people.stream(
+                "GET", f"/v1/exports/{export['id']}/archive", headers={"authorization": f"Bearer {account.token}"}
+            )
+            assert (await open_ones.enter_async_context(stream)).status_code == 200
+        await asyncio.sleep(1.0)  # as long as the service can send
+        for _ in range(20):
+            assert (await asyncio.wait_for(other.get("/2/users/me"), 5.0))["data"]["id"] == str(other.id)
