@@ -70,22 +70,18 @@ def parts(tests: Path = TESTS) -> list[Part]:
         mine = [file for file in files if file.startswith(f"test_{name}_") or file == f"test_{name}.py"]
         files = [file for file in files if file not in mine]
         if mine:
-            found.append(Part(name, (name,), _side_by_side(mine)))
+            many = min(len(mine), int(os.environ.get("TEST_WORKERS", "2")))
+            workers = ("-n", str(many), "--dist", "loadfile") if many > 1 else ()
+            found.append(Part(name, (name,), (*workers, *(f"tests/engines/{file}" for file in mine))))
     mesh = [file for file in files if file.startswith("test_mesh_")]
     files = [file for file in files if file not in mesh]
     if files:
-        found.append(Part("several", (), _side_by_side(files)))
+        # One after the other: two that start clusters of three keep each other from coming up in time.
+        found.append(Part("several", (), tuple(f"tests/engines/{file}" for file in files)))
     whole = tuple(name for name in ENGINES if name in SERVED_BY.values())
     tests_of_it = (*(f"tests/{file}" for file in MESH_TESTS), *(f"tests/engines/{file}" for file in mesh))
     found.append(Part("mesh", whole, ("--engines", "cluster", *tests_of_it), {"FUZZ_BATCHES": _MESH_BATCHES}))
     return found
-
-
-def _side_by_side(files: Sequence[str]) -> tuple[str, ...]:
-    """Arguments of pytest for files of tests/engines."""
-    many = min(len(files), int(os.environ.get("TEST_WORKERS", "2")))
-    workers = ("-n", str(many), "--dist", "loadfile") if many > 1 else ()
-    return (*workers, *(f"tests/engines/{file}" for file in files))
 
 
 def run(part: Part) -> None:

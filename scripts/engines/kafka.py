@@ -50,7 +50,7 @@ class Kafka(Engine):
                 Program(
                     f"kafka-{number}",
                     (
-                        *(java(), *_HEAP, "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"),
+                        *(java(), *_HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+ExitOnOutOfMemoryError"),
                         *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", classes),
                         *("kafka.Kafka", str(settings)),
                     ),

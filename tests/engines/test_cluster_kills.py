@@ -48,6 +48,8 @@ _SLOW_S = 240.0  # for some posts on a machine that starts nodes meanwhile
 class Flock(Crowd):
     """A crowd that also likes, and remembers what it was told last of each like and follow."""
 
+    pause_s = 2.0  # nodes of clusters start beside them, on the same two cores
+
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.liked: set[tuple[int, int]] = set()

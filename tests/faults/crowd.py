@@ -30,7 +30,6 @@ BUDGET_S = 25.0
 """For how long a client tries again."""
 _REQUEST_S = 5.0
 _WARM_S = 1.0  # for six acts, one after the other
-_PAUSE_S = 1.0  # between one person's actions of a kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +148,9 @@ class Crowd:
     Args:
         url: the edge.
     """
+
+    pause_s = 1.0
+    """Between one person's actions of a kind."""
 
     def __init__(self, url: str) -> None:
         self._client = client_of(url, timeout=_REQUEST_S)
@@ -322,7 +324,7 @@ class Crowd:
     async def _pause(self, stop: asyncio.Event) -> bool:
         """Waits a moment; True when it is time to end."""
         try:
-            async with asyncio.timeout(_PAUSE_S * self._chance.uniform(0.5, 1.5)):
+            async with asyncio.timeout(self.pause_s * self._chance.uniform(0.5, 1.5)):
                 await stop.wait()
         except TimeoutError:
             return False
