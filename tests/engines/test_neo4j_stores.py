@@ -53,3 +53,17 @@ async def test_a_page_is_read_in_the_order_of_an_index(query: str) -> None:
     async with neo4j_store():
         plan = await plan_of(query)
     assert in_order(plan), plan
+
+
+async def test_a_person_who_has_no_properties_yet_is_one_who_was_never_seen() -> None:
+    """Neo4j shows a commit bit by bit to whoever reads without a lock."""
+    now = 1_800_000_000_000
+    async with neo4j_store() as graph:
+        await graph.db.write(lambda tx: tx.run("CREATE (:Person {id: 7})", {}))
+        stores = graph_stores(graph)
+        audience = await stores.graph.audience(7, after=0, limit=10, seen_since_ms=0)
+        assert (audience.pushed, audience.follower_ids) == (True, [])
+        assert await stores.graph.review(after=0, limit=10) == 7
+        await stores.graph.mark_seen(7, now)
+        [(seen,)] = await graph.db.read(lambda tx: tx.run("MATCH (p:Person {id: 7}) RETURN p.seen_ms", {}))
+        assert seen == now

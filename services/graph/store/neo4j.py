@@ -159,10 +159,12 @@ _RELATED = (
     "UNWIND $pairs AS pair MATCH ()-[r:FOLLOWS]->() USING INDEX SEEK r:FOLLOWS(from_id, to_id)"
     " WHERE r.from_id = pair[0] AND r.to_id = pair[1] RETURN collect(pair) AS pairs"
 )
-_MARK = f"WITH $id AS id\n{MADE} SET p.locked = true\nWITH p WHERE p.seen_ms < $stale SET p.seen_ms = $now"
+_MARK = f"WITH $id AS id\n{MADE} SET p.locked = true\nWITH p WHERE coalesce(p.seen_ms, 0) < $stale SET p.seen_ms = $now"
+# Neo4j shows a commit bit by bit: whoever reads without a lock may meet a person who has no properties yet.
 _REVIEW = (
     "MATCH (p:Person) USING INDEX SEEK p:Person(id) WHERE p.id > $after"
-    " RETURN p.id AS id, p.reach AS reach, p.followers_count AS followers ORDER BY p.id LIMIT $limit"
+    " RETURN p.id AS id, coalesce(p.reach, 0) AS reach, coalesce(p.followers_count, 0) AS followers"
+    " ORDER BY p.id LIMIT $limit"
 )
 _LOCK_REACH = f"{_LOCK_FOUND}WITH p RETURN p.id AS id, p.reach AS reach, p.followers_count AS followers"
 _SET_REACH = "MATCH (p:Person {id: $id}) SET p.reach = $reach"
@@ -467,7 +469,7 @@ class Neo4jGraphStore:
         params = {"id": author_id, "after": after, "since": seen_since_ms, "limit": limit}
 
         async def unit(tx: Neo4jTx) -> Audience:
-            author = await tx.one("MATCH (p:Person {id: $id}) RETURN p.reach", {"id": author_id})
+            author = await tx.one("MATCH (p:Person {id: $id}) RETURN coalesce(p.reach, 0)", {"id": author_id})
             if author is not None and not Reach(author[0]).pushed:
                 return Audience(False, [])
             [(people,)] = await tx.run(SEEN_FOLLOWERS, params)
@@ -484,7 +486,7 @@ class Neo4jGraphStore:
     async def mark_seen(self, user_id: int, now_ms: int) -> None:
         """See GraphStore."""
         stale = now_ms - SEEN_STEP_MS
-        query, params = "MATCH (p:Person {id: $id}) RETURN p.seen_ms", {"id": user_id}
+        query, params = "MATCH (p:Person {id: $id}) RETURN coalesce(p.seen_ms, 0)", {"id": user_id}
         seen = await self._db.read(lambda tx: tx.one(query, params))
         if seen is None or seen[0] < stale:  # most marks are young, and need no lock
             change = {"id": user_id, "now": now_ms, "stale": stale}
