@@ -166,8 +166,7 @@ class Control:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """One call at a time for each engine, of all processes."""
-        if not self._root.is_dir():
-            _make(self._root)
+        make_folder(self._root)
         if not (self._root / MARKER).is_file():
             raise EngineError(f"{self._root} was not made by this command: choose another folder")
         with _locked(self._root / f"{self.engine.name}.lock"):
@@ -263,8 +262,10 @@ def chosen(names: Sequence[str], engines: Mapping[str, Engine], root: Path) -> l
     return [Control(engines[name], root) for name in engines if not names or name in names]
 
 
-def _make(root: Path) -> None:
+def make_folder(root: Path) -> None:
     """The folder of all engines, with its marker in it from the first moment: several processes may need it at once."""
+    if root.is_dir():
+        return
     root.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f"{root.name}-", dir=root.parent))
     made.chmod(0o755)

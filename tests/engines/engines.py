@@ -18,11 +18,19 @@ from mesh.db.migrations import migrate
 from mesh.db.sql import Database, Tx
 from mesh.outbox.sql import SqlOutbox
 from scripts.engines.catalogue import ENGINES
-from scripts.engines.control import Control
+from scripts.engines.control import Control, make_folder
 from tests.stores.sqlite_stores import Sql
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".engines"
+
+
+def inside(name: str) -> Path:
+    """A folder for engines of a test's own, in the one of all engines, which is there from now on."""
+    make_folder(FOLDER)
+    return FOLDER / name
+
+
 """Where `make engines` starts them too."""
 
 

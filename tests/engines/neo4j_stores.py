@@ -46,7 +46,7 @@ from tests.stores.suites.scale import FIRST, GraphAtScale, ListsAtScale
 from tests.stores.suites.told_it_timed_out import LINE as TOLD_LINE
 from tests.stores.suites.told_it_timed_out import Told
 
-from .engines import FOLDER, ROOT
+from .engines import ROOT, inside
 
 SCHEMA = ROOT / "services" / "graph" / "schema" / "neo4j"
 OPENER = f"{__name__}:open_neo4j"
@@ -67,7 +67,7 @@ _VOLATILE = {
 
 def server() -> Control:
     """This worker's own, as its database is emptied."""
-    return Control(Neo4j(), FOLDER / "neo4j-tests" / os.environ.get("PYTEST_XDIST_WORKER", "alone"))
+    return Control(Neo4j(), inside("neo4j-tests") / os.environ.get("PYTEST_XDIST_WORKER", "alone"))
 
 
 def address() -> str:

@@ -44,7 +44,7 @@ from views.entry import Entry
 from .cassandra_stores import SCHEMA as CASSANDRA_SCHEMA
 from .cassandra_stores import opened as opened_cassandra
 from .durability import survive
-from .engines import FOLDER, schema
+from .engines import inside, schema
 from .neo4j_stores import SCHEMA as NEO4J_SCHEMA
 
 pytestmark = pytest.mark.timeout(300)
@@ -65,7 +65,7 @@ async def topic_settings(url: str, topic: str) -> dict[str, str]:
 @pytest.fixture
 def started() -> Iterator[Callable[[Engine], Control]]:
     """Starts an engine of the test's own, which is stopped after it."""
-    folder = FOLDER / f"durability-{uuid.uuid4().hex[:8]}"
+    folder = inside(f"durability-{uuid.uuid4().hex[:8]}")
     controls: list[Control] = []
 
     def start(engine: Engine) -> Control:

@@ -23,7 +23,7 @@ from scripts.engines.kafka import Kafka
 from tests.stores.sqlite_stores import Sql, sqlite
 from tests.stores.suites.outbox import eventually
 
-from .engines import FOLDER
+from .engines import inside
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -35,7 +35,7 @@ KEYS = 5
 @pytest.fixture
 def broker() -> Iterator[Control]:
     """A broker of the test's own."""
-    folder = FOLDER / f"outbox-{uuid.uuid4().hex[:8]}"
+    folder = inside(f"outbox-{uuid.uuid4().hex[:8]}")
     control = Control(Kafka(), folder)
     control.up()
     yield control
