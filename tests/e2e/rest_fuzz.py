@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
+from cli.profile import PROJECT
 from tests.e2e.harness import INSIDE, Account
 from tests.e2e.rest_world import ENDS_ITS_CALLER, Described, Things, described
 
@@ -35,7 +36,16 @@ _SHOWN = 12
 # Segments that are no value: the path would be another one.
 _NO_VALUE = ("", ".", "..")
 # Nobody but a test for it may have seen these before: what a stack trace and an engine's message begin with.
-_MORE_INSIDE = ("stack trace", "/home/", "/work/", "/usr/", "site-packages", "exception", "protobuf", "aiosqlite")
+_MORE_INSIDE = (
+    "stack trace",
+    "/home/",
+    str(PROJECT).lower(),
+    "/usr/",
+    "site-packages",
+    "exception",
+    "protobuf",
+    "aiosqlite",
+)
 
 
 @dataclass(slots=True)

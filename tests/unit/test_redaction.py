@@ -92,7 +92,7 @@ def test_a_traceback_has_no_values_of_variables(monkeypatch: pytest.MonkeyPatch,
     before = root.handlers[:], root.level
     try:
         server.configure_logs("debug")
-        log: Any = logging.getLogger("a.library") if library else structlog.get_logger("a.service")
+        log: Any = logging.getLogger("somebody.elses") if library else structlog.get_logger("a.service")
         try:
             _raise("Hidden4Ever")
         except RuntimeError:
