@@ -56,7 +56,7 @@ async def test_a_page_is_read_in_the_order_of_an_index(query: str) -> None:
 
 
 async def test_a_person_who_has_no_properties_yet_is_one_who_was_never_seen() -> None:
-    """Neo4j shows a commit bit by bit to whoever reads without a lock."""
+    """As a reader without a lock met one once."""
     now = 1_800_000_000_000
     async with neo4j_store() as graph:
         await graph.db.write(lambda tx: tx.run("CREATE (:Person {id: 7})", {}))

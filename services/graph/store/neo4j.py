@@ -160,7 +160,8 @@ _RELATED = (
     " WHERE r.from_id = pair[0] AND r.to_id = pair[1] RETURN collect(pair) AS pairs"
 )
 _MARK = f"WITH $id AS id\n{MADE} SET p.locked = true\nWITH p WHERE coalesce(p.seen_ms, 0) < $stale SET p.seen_ms = $now"
-# Neo4j shows a commit bit by bit: whoever reads without a lock may meet a person who has no properties yet.
+# Whoever reads without a lock may meet a person without properties: seen once, while others were made beside it, so
+# probably of a commit that Neo4j was about to finish.
 _REVIEW = (
     "MATCH (p:Person) USING INDEX SEEK p:Person(id) WHERE p.id > $after"
     " RETURN p.id AS id, coalesce(p.reach, 0) AS reach, coalesce(p.followers_count, 0) AS followers"
